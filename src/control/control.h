@@ -1,0 +1,73 @@
+#pragma once
+
+#include <csignal>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "control/world.h"
+#include "log/log.h"
+#include "net/fd.h"
+#include "poise/config.h"
+#include "poise/result.h"
+#include "proxy/worker.h"
+
+namespace poise::control {
+
+/// What the service manager is told; each may be empty.
+struct Notify {
+  std::function<void()> ready;
+  std::function<void()> stopping;
+};
+
+/// Runs the configured services: opens the listeners, starts the workers, waits for signals, drains, stops. Lives in the
+/// main thread, owns the listeners' descriptors and every snapshot. The uid has changed before.
+class Control {
+ public:
+  Control(config::Config config, log::Log& log, Notify notify);
+  ~Control();
+  Control(const Control&) = delete;
+  Control& operator=(const Control&) = delete;
+
+  /// Blocks the signals that run() waits for, in this thread and all made later. Call before any thread is made.
+  static void block_signals();
+
+  /// Opens what can fail, so that a start either serves everything configured or says why not.
+  Result<void> start();
+
+  /// Serves until told to stop; returns when the last session is over or the drain has timed out.
+  void run();
+
+ private:
+  struct WorkerThread;
+
+  Result<void> open_listeners();
+  Result<void> start_workers();
+  Result<void> accept_everywhere();
+  void publish();
+  void drain();
+  void stop_workers(bool at_once);
+  [[nodiscard]] std::uint32_t sessions() const;
+  [[nodiscard]] std::uint32_t sessions_usable();
+  void log_totals();
+
+  config::Config config_;
+  log::Log& log_;
+  Notify notify_;
+  proxy::Registries registries_;
+  World world_;
+  std::vector<std::unique_ptr<const proxy::Snapshot>> snapshots_;  // the last is current
+  struct OpenListener {
+    std::string service;
+    Address address;  ///< with the port that was bound
+    std::vector<net::Fd> fds;  ///< one a worker
+  };
+  std::vector<OpenListener> listeners_;
+  std::vector<std::unique_ptr<WorkerThread>> workers_;
+  std::string stop_cause_;
+};
+
+}  // namespace poise::control

@@ -1,0 +1,111 @@
+/// poised: reads its configuration, becomes who it should be, serves until it is told to stop.
+
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "config/load.h"
+#include "config/print.h"
+#include "control/control.h"
+#include "log/log.h"
+#include "net/privileges.h"
+
+namespace {
+
+using namespace poise;
+
+constexpr int kExitWarnings = 1, kExitUsage = 2;
+
+struct Arguments {
+  std::string config_path = "/etc/poise/poise.json";
+  bool check = false;
+  bool strict = false;
+  bool print_config = false;
+};
+
+int parse(int argc, char** argv, Arguments& arguments) {
+  CLI::App app{"poised - layer-4 load balancer for mail", "poised"};
+  app.set_version_flag("--version", "poised " POISE_VERSION);
+  app.add_option("-c,--config", arguments.config_path, "The configuration file")->capture_default_str();
+  app.add_flag("--check", arguments.check,
+               "Check the configuration as a start would, print all that is wrong with it, and exit: 0 valid, 2 invalid");
+  app.add_flag("--strict", arguments.strict, "With --check: exit 1 when there are warnings");
+  app.add_flag("--print-config", arguments.print_config,
+               "Print the configuration with every default filled in, without secrets, and exit");
+  app.footer(
+      "Signals: SIGTERM and SIGINT stop accepting and let sessions finish for shutdown.drain; a second one ends them at once.\n"
+      "poised stays in the foreground and logs to stderr.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : kExitUsage;
+  }
+  if (arguments.strict && !arguments.check) {
+    fmt::print(stderr, "poised: --strict goes with --check\n");
+    return kExitUsage;
+  }
+  return -1;
+}
+
+void print(const std::vector<config::Problem>& problems, const char* kind) {
+  for (const config::Problem& problem : problems) fmt::print(stderr, "{}: {}\n", kind, problem.text());
+}
+
+int serve(config::Config config, const std::vector<config::Problem>& warnings) {
+  control::Control::block_signals();  // before any thread
+  log::Log log({.level = config.log.level, .session_start = config.log.session_start});
+  for (const config::Problem& warning : warnings)
+    log.message(config::LogLevel::warning, "{}", warning.text());
+  if (config.user.empty() && ::geteuid() == 0)
+    log.message(config::LogLevel::warning, "running as root: set \"user\" to an account of its own");
+  const auto fail = [&](const Error& error) {
+    log.message(config::LogLevel::error, "not started: {}", error.text());
+    log.stop();
+    return 1;
+  };
+  if (!config.user.empty())
+    if (auto changed = net::become(config.user, {.bind_low_ports = true}); !changed) {
+      fmt::print(stderr, "poised: not started: {}\n", changed.error().text());
+      return 1;
+    }
+  if (auto started = log.start(); !started) {
+    fmt::print(stderr, "poised: not started: {}\n", started.error().text());
+    return 1;
+  }
+  control::Control control(std::move(config), log,
+                           {.ready = [] { ::sd_notify(0, "READY=1"); }, .stopping = [] { ::sd_notify(0, "STOPPING=1"); }});
+  if (auto started = control.start(); !started) return fail(started.error());
+  control.run();
+  log.stop();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments;
+  if (const int code = parse(argc, argv, arguments); code >= 0) return code;
+  config::LoadResult loaded = config::load_file(arguments.config_path);
+  if (!loaded.config) {
+    print(loaded.errors, "error");
+    print(loaded.warnings, "warning");
+    return kExitUsage;
+  }
+  if (arguments.check) {
+    print(loaded.warnings, "warning");
+    fmt::print("{}: valid, {} warnings\n", arguments.config_path, loaded.warnings.size());
+    return arguments.strict && !loaded.warnings.empty() ? kExitWarnings : 0;
+  }
+  if (arguments.print_config) {
+    print(loaded.warnings, "warning");
+    fmt::print("{}\n", config::print_config(*loaded.config));
+    return 0;
+  }
+  return serve(std::move(*loaded.config), loaded.warnings);
+}

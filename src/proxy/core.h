@@ -1,0 +1,157 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "io/blocks.h"
+#include "io/io.h"
+#include "io/timers.h"
+#include "log/session_sink.h"
+#include "poise/session_record.h"
+#include "proxy/snapshot.h"
+
+namespace poise::proxy {
+
+/// One tick of the timers: deadlines are coarse, activity costs one store.
+inline constexpr std::chrono::milliseconds kTick{10};
+using Tick = io::TimerWheel::Tick;
+
+constexpr Tick ticks(std::chrono::milliseconds time) {
+  const auto count = (time + kTick - std::chrono::milliseconds(1)) / kTick;
+  return count >= INT32_MAX ? INT32_MAX : static_cast<Tick>(count);
+}
+
+/// The bounds and habits of a worker; the tests make them small.
+struct Tuning {
+  std::uint32_t held_bytes_max = 65536;    ///< a direction that holds as much stops receiving
+  std::uint32_t blocks_max = 16384;        ///< of 16 KiB, for all directions of a worker
+  std::uint32_t pipes_max = 32;            ///< lent to directions in bulk
+  std::uint32_t bulk_after = 4;            ///< full receives in a row that turn a direction to splice
+  std::uint32_t bulk_small_max = 16;       ///< small splices in a row that turn it back
+  std::chrono::milliseconds park_after{5000};    ///< of silence: receives become polls
+  std::chrono::milliseconds reset_patience{5000};   ///< for what came before a reset to be acknowledged
+  std::chrono::milliseconds refusal_patience{5000};  ///< for a refused client to close its side
+};
+
+/// The pipes that directions in bulk borrow.
+class PipePool {
+ public:
+  static constexpr std::uint16_t kNone = 0xffff;
+
+  PipePool(io::Io& io, std::uint32_t pipes_max) : io_(io), pipes_max_(pipes_max) {}
+  ~PipePool();
+  PipePool(const PipePool&) = delete;
+  PipePool& operator=(const PipePool&) = delete;
+
+  /// kNone when all are lent or none can be made.
+  std::uint16_t take();
+  /// A pipe that still holds bytes is closed and made anew when next needed.
+  void give_back(std::uint16_t pipe, bool empty);
+  [[nodiscard]] const io::Pipe& operator[](std::uint16_t pipe) const { return pipes_[pipe]; }
+  [[nodiscard]] std::size_t lent() const { return pipes_.size() - free_.size(); }
+
+ private:
+  io::Io& io_;
+  std::uint32_t pipes_max_;
+  std::vector<io::Pipe> pipes_;
+  std::vector<std::uint16_t> free_;
+};
+
+/// Failed tries that the log line names.
+inline constexpr std::size_t kTryRecords = 4;
+
+/// What came of a session's tries at backends, kept apart because most sessions need one try and no record of it.
+struct Tries {
+  static constexpr std::size_t kMax = 16;
+  std::uint8_t count = 0;
+  std::array<BackendId, kMax> tried{};
+  std::array<TryRecord, kTryRecords> records{};
+};
+
+/// Small records lent out by index.
+template <class T>
+class Lender {
+ public:
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  std::uint32_t take() {
+    if (free_.empty()) {
+      items_.emplace_back();
+      return static_cast<std::uint32_t>(items_.size() - 1);
+    }
+    const std::uint32_t index = free_.back();
+    free_.pop_back();
+    items_[index] = T{};
+    return index;
+  }
+  void give_back(std::uint32_t index) { free_.push_back(index); }
+  T& operator[](std::uint32_t index) { return items_[index]; }
+  [[nodiscard]] std::size_t lent() const { return items_.size() - free_.size(); }
+
+ private:
+  std::vector<T> items_;
+  std::vector<std::uint32_t> free_;
+};
+
+/// A direction with bytes received in this batch.
+struct Unflushed {
+  std::uint32_t slot = 0;
+  std::uint16_t generation = 0;
+  io::Direction direction = io::Direction::to_backend;
+};
+
+/// What a worker offers its sessions: its ring, its memory, its clock, and the world as of this step. One thread.
+struct Core {
+  Core(io::Io& io_in, Registries& registries_in, Counters& counters_in, const Tuning& tuning_in, std::uint32_t slots)
+      : io(io_in),
+        registries(registries_in),
+        counters(counters_in),
+        tuning(tuning_in),
+        blocks(tuning_in.blocks_max),
+        wheel(slots),
+        pipes(io_in, tuning_in.pipes_max),
+        chain(io_in.buffer_count()) {}
+
+  io::Io& io;
+  Registries& registries;
+  Counters& counters;
+  const Tuning tuning;
+  io::BlockPool blocks;
+  io::TimerWheel wheel;
+  PipePool pipes;
+  Lender<Tries> tries;
+  const Snapshot* snapshot = nullptr;
+  log::SessionSink* log = nullptr;  ///< null: nobody wants records
+
+  io::Time now{};                     ///< read once a batch
+  Tick tick = 0;                      ///< now in ticks since the worker's start
+  std::uint64_t random = 0x9e3779b97f4a7c15;  ///< xorshift state
+  std::uint64_t next_session_id = 0;
+
+  /// Counts the hand-overs of queued operations to the kernel. What send_quietly() queued in one epoch has been sent, and any
+  /// shortage handled, when the next begins.
+  std::uint32_t epoch = 1;
+  std::vector<Unflushed> unflushed;        ///< flushed at the end of the batch
+  std::vector<std::uint16_t> in_kernel;    ///< receive buffers that quiet sends of this epoch read from
+  std::vector<std::uint32_t> to_release;   ///< finished sessions that wait for the epoch to end
+
+  /// Receive buffers delivered in this batch, chained by direction.
+  struct Link {
+    std::int32_t length = 0;
+    std::uint16_t next = io::kNoBuffer;
+  };
+  std::vector<Link> chain;
+
+  std::function<void(std::uint32_t slot)> free_slot;  ///< the session is over; the worker takes its slot back
+
+  std::uint64_t next_random() {
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    return random;
+  }
+  [[nodiscard]] const Service& service(ServiceId id) const { return snapshot->services[id.value]; }
+};
+
+}  // namespace poise::proxy

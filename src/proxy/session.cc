@@ -1,0 +1,818 @@
+#include "proxy/session.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "poise/check.h"
+
+namespace poise::proxy {
+
+using io::Direction;
+using io::Op;
+using std::chrono::duration_cast;
+using std::chrono::microseconds;
+
+namespace {
+
+constexpr std::array kDirections{Direction::to_backend, Direction::to_client};
+
+std::uint32_t saturated_us(io::Time time) {
+  const auto us = duration_cast<microseconds>(time).count();
+  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(us, 0, UINT32_MAX));
+}
+
+TryOutcome outcome_of(std::int32_t error) {
+  switch (-error) {
+    case ECONNREFUSED:
+      return TryOutcome::refused;
+    case ETIMEDOUT:
+      return TryOutcome::timeout;
+    case ECONNRESET:
+      return TryOutcome::reset;
+    case EADDRNOTAVAIL:  // no port left towards this backend
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ENOBUFS:
+    case EACCES:
+    case EPERM:
+      return TryOutcome::local;
+    default:
+      return TryOutcome::unreachable;
+  }
+}
+
+}  // namespace
+
+// ---- opening and connecting ----------------------------------------------------------------------------------------
+
+void Session::start(Core& core, std::uint32_t slot, int client, const Service& service, const Address& vip) {
+  const std::uint16_t generation = generation_;
+  *this = Session{};
+  generation_ = generation;
+  slot_ = slot;
+  client_ = client;
+  service_ = service.id;
+  vip_ = vip;
+  id_ = ++core.next_session_id;
+  started_ = core.now;
+  last_activity_ = core.tick;
+  state_ = State::connecting;
+
+  auto& sessions = core.registries.services[service_.value].sessions;
+  const std::uint32_t before = sessions.fetch_add(1, std::memory_order_relaxed);
+  client_address_ = core.io.peer_address(client_);
+  if (!client_address_) return close(core, CloseReason::client_gone);
+  if (core.log != nullptr && core.log->start_enabled()) write_start(core);
+  receive(core, Direction::to_backend);
+  if (service.sessions_max != 0 && before >= service.sessions_max) return refuse(core, RefusalReason::sessions);
+  connect_next(core);
+}
+
+void Session::connect_next(Core& core) {
+  const Service& service = core.service(service_);
+  for (;;) {
+    const std::size_t count = tries_ == Lender<Tries>::kNone ? 0 : core.tries[tries_].count;
+    if (count >= std::min<std::size_t>(service.tries, Tries::kMax)) return refuse(core, RefusalReason::all_failed);
+    balance::PickRequest request;
+    request.source =
+        masked(client_address_, client_address_.is_v4() ? service.source_prefix_v4 : service.source_prefix_v6);
+    request.random = core.next_random();
+    if (count > 0) request.tried = std::span(core.tries[tries_].tried).first(count);
+    const balance::Pick pick = service.pool->pick(request);
+    if (pick.result != balance::PickResult::chosen) {
+      // Full is an answer of its own once there is a queue; until then it is one more way to have no backend.
+      return refuse(core, count > 0 && pick.result == balance::PickResult::no_backend ? RefusalReason::all_failed
+                                                                                        : RefusalReason::no_backend);
+    }
+    has_place_ = true;
+    backend_id_ = pick.member->id;
+    pair_ = service.pairs[static_cast<std::size_t>(pick.member - service.pool->members().data())];
+    const int fd = core.io.open_socket(pick.member->address.family, service.congestion_backend);
+    if (fd < 0) {
+      try_failed(core, TryOutcome::local);
+      if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS)
+        return refuse(core, RefusalReason::resources);  // the next backend would need a socket too
+      continue;
+    }
+    backend_ = fd;
+    connect_timed_out_ = false;
+    connect_started_us_ = saturated_us(core.now - started_);
+    deadline_ = core.tick + ticks(service.timeouts.connect);
+    core.io.connect(backend_, pick.member->address, tag(Op::connect, Direction::to_backend));
+    ++in_flight_;
+    core.wheel.set(slot_, deadline_);
+    return;
+  }
+}
+
+void Session::on_connect(Core& core, std::int32_t res) {
+  if (res < 0) {
+    const bool timed_out = connect_timed_out_;
+    core.io.close(backend_);
+    backend_ = -1;
+    try_failed(core, timed_out ? TryOutcome::timeout : outcome_of(res));
+    return connect_next(core);
+  }
+  connect_us_ = saturated_us(core.now - started_) - connect_started_us_;
+  state_ = State::relaying;
+  core.counters.pairs[pair_].sessions_started.add();
+  last_activity_ = core.tick;  // the timer set for connect comes up in a few seconds and is then set right
+  receive(core, Direction::to_client);
+  Relay& relay = at(Direction::to_backend);
+  if (relay.held_bytes > 0) {
+    send_held(core, Direction::to_backend);
+  } else if (relay.eof) {
+    pass_fin(core, Direction::to_backend);
+  }
+}
+
+/// One backend could not be had: write it down and give its place back.
+void Session::try_failed(Core& core, TryOutcome outcome) {
+  core.counters.pairs[pair_].tries_failed[static_cast<std::size_t>(outcome)].add();
+  if (tries_ == Lender<Tries>::kNone) tries_ = core.tries.take();
+  Tries& tries = core.tries[tries_];
+  if (tries.count < tries.records.size()) {
+    tries.records[tries.count].backend = backend_id_;
+    tries.records[tries.count].outcome = outcome;
+  }
+  if (tries.count < Tries::kMax) tries.tried[tries.count++] = backend_id_;
+  give_up_backend(core);
+}
+
+void Session::give_up_backend(Core& core) {
+  if (has_place_) balance::Pool::release(core.registries.backends[backend_id_.value]);
+  has_place_ = false;
+  backend_id_ = BackendId{};
+}
+
+/// Nobody can serve this client: FIN, then its own end is awaited so that no reset overtakes what it should read.
+void Session::refuse(Core& core, RefusalReason reason) {
+  refusal_ = reason;
+  core.counters.services[service_.value].refusals[static_cast<std::size_t>(reason)].add();
+  state_ = State::refusing;
+  Relay& relay = at(Direction::to_backend);
+  relay.drop_held(core.blocks);
+  if (relay.eof) return close(core, CloseReason::refused);
+  core.io.shutdown_write(client_);
+  relay.goal = Goal::receive;
+  if (relay.armed == Armed::nothing) settle_source(core, Direction::to_backend);
+  deadline_ = core.tick + ticks(core.tuning.refusal_patience);
+  core.wheel.set(slot_, deadline_);
+}
+
+// ---- completions ---------------------------------------------------------------------------------------------------
+
+void Session::on_completion(Core& core, const io::Completion& done) {
+  CHECK(done.tag.generation == generation_ && state_ != State::free);
+  const Direction direction = done.tag.direction;
+  if (!done.more) {
+    CHECK(in_flight_ > 0);
+    --in_flight_;
+  }
+  if (state_ == State::closing) {
+    if (done.buffer != io::kNoBuffer) core.io.release_buffer(done.buffer);
+    return release_if_quiet(core);
+  }
+  Relay& relay = at(direction);
+  switch (done.tag.op) {
+    case Op::connect:
+      return on_connect(core, done.res);
+    case Op::recv:
+      if (!done.more) {
+        relay.armed = Armed::nothing;
+        relay.cancelling = false;
+      }
+      return on_recv(core, done);
+    case Op::send:
+      relay.sending = false;
+      return on_send(core, direction, done.res);
+    case Op::poll_in:
+      relay.armed = Armed::nothing;
+      relay.cancelling = false;
+      if (done.res >= 0 && relay.goal == Goal::park) wake_up(core, direction);
+      if (done.res >= 0 && relay.goal == Goal::bulk && relay.pipe != PipePool::kNone) return pump(core, direction);
+      return settle_source(core, direction);
+    case Op::poll_out:
+      relay.sending = false;
+      return pump(core, direction);
+    case Op::none:
+    case Op::accept:
+    case Op::report:
+    case Op::wake:
+      break;  // the worker keeps these
+  }
+  CHECK(false);
+}
+
+void Session::on_report(Core& core, const io::Completion& done) {
+  CHECK(done.tag.generation == generation_ && state_ != State::free);
+  if (state_ == State::closing) return;  // the buffer goes back with the epoch
+  const Direction direction = done.tag.direction;
+  Relay& relay = at(direction);
+  if (relay.sink_dead) return;
+  const auto whole = core.io.buffer(relay.quiet_buffer, core.chain[relay.quiet_buffer].length);
+  if (done.res < 0 && done.res != -EAGAIN) return on_sink_error(core, direction);
+  const auto taken = static_cast<std::size_t>(std::max(done.res, 0));
+  if (hold(core, direction, whole.subspan(taken))) send_held(core, direction);
+}
+
+// ---- the receiving end of a direction ------------------------------------------------------------------------------
+
+void Session::receive(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  core.io.recv(source(direction), tag(Op::recv, direction));
+  relay.goal = Goal::receive;
+  relay.armed = Armed::recv;
+  relay.cancelling = false;
+  ++in_flight_;
+}
+
+/// Says what the receiving end should do from now on, and ends what it does instead.
+void Session::ask_source(Core& core, Direction direction, Goal goal) {
+  Relay& relay = at(direction);
+  relay.goal = goal;
+  if (relay.armed == Armed::nothing) return settle_source(core, direction);
+  const bool in_the_way =
+      relay.armed == Armed::recv ? goal != Goal::receive : goal == Goal::stop || goal == Goal::end;
+  if (!in_the_way || relay.cancelling) return;
+  core.io.cancel(tag(relay.armed == Armed::recv ? Op::recv : Op::poll_in, direction));
+  relay.cancelling = true;
+}
+
+/// Nothing is armed on the receiving end: begin what its goal asks for.
+void Session::settle_source(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  if (relay.armed != Armed::nothing || relay.eof) return;
+  switch (relay.goal) {
+    case Goal::receive:
+      return receive(core, direction);
+    case Goal::park:
+      core.io.poll_in(source(direction), tag(Op::poll_in, direction));
+      relay.armed = Armed::poll;
+      ++in_flight_;
+      return;
+    case Goal::bulk:
+      return begin_bulk(core, direction);
+    case Goal::stop:
+    case Goal::end:
+      return;
+  }
+}
+
+void Session::touch(Core& core, Direction direction) {
+  last_activity_ = core.tick;
+  client_spoke_last_ = direction == Direction::to_backend;
+}
+
+void Session::on_recv(Core& core, const io::Completion& done) {
+  const Direction direction = done.tag.direction;
+  Relay& relay = at(direction);
+  if (done.res > 0) {
+    CHECK(done.buffer != io::kNoBuffer);
+    const auto length = static_cast<std::size_t>(done.res);
+    if (state_ == State::relaying && !relay.sink_dead) {
+      touch(core, direction);
+      relay.bytes_total += length;
+      if (relay.goal == Goal::park) wake_up(core, direction);
+      core.chain[done.buffer] = {.length = done.res, .next = io::kNoBuffer};
+      if (relay.has_batch()) {
+        core.chain[relay.batch_tail].next = done.buffer;
+      } else {
+        relay.batch_head = done.buffer;
+        core.unflushed.push_back({.slot = slot_, .generation = generation_, .direction = direction});
+      }
+      relay.batch_tail = done.buffer;
+      if (length == core.io.buffer_bytes()) {
+        if (relay.full_run < UINT8_MAX) ++relay.full_run;
+        if (relay.full_run >= core.tuning.bulk_after && relay.goal == Goal::receive && core.tuning.pipes_max > 0)
+          ask_source(core, direction, Goal::bulk);
+      } else {
+        relay.full_run = 0;
+      }
+    } else {
+      if (state_ == State::connecting) {  // the client speaks before a backend is there
+        touch(core, direction);
+        if (!early_ && server_speaks_first(core.service(service_).protocol)) {
+          core.counters.services[service_.value].early_talkers.add();
+          early_ = true;
+        }
+        relay.bytes_total += length;
+        hold(core, direction, core.io.buffer(done.buffer, done.res));
+      }
+      core.io.release_buffer(done.buffer);
+    }
+    if (state_ != State::closing && !done.more) settle_source(core, direction);
+    return;
+  }
+  switch (-done.res) {
+    case 0:
+      return on_eof(core, direction);
+    case ENOBUFS:
+      core.counters.worker.buffers_ran_out.add();
+      return settle_source(core, direction);
+    case ECANCELED:
+    case EINTR:
+    case EAGAIN:
+      return settle_source(core, direction);
+    default:
+      return on_source_error(core, direction, done.res);
+  }
+}
+
+void Session::on_eof(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  relay.eof = true;
+  relay.goal = Goal::end;
+  last_activity_ = core.tick;
+  if (!at(opposite(direction)).eof) first_fin_ = direction;
+  switch (state_) {
+    case State::connecting:
+      // Mail clients wait for the greeting: one that closes before it has said anything has left. Elsewhere a FIN may be
+      // all that a client wants to say first.
+      if (core.service(service_).protocol != Protocol::tcp && relay.held_bytes == 0)
+        return close(core, CloseReason::client_gone);
+      return;
+    case State::relaying:
+      // The sink of the other direction died under a send: what came up to this EOF was the last of it.
+      if (at(opposite(direction)).sink_dead) return begin_reset(core, direction);
+      if (relay.empty()) pass_fin(core, direction);
+      return;
+    case State::refusing:
+      return close(core, CloseReason::refused);
+    case State::resetting:
+    case State::free:
+    case State::opening:
+    case State::queued:
+    case State::greeting:
+    case State::closing:
+      return;
+  }
+}
+
+void Session::on_source_error(Core& core, Direction direction, std::int32_t /*error*/) {
+  at(direction).goal = Goal::end;
+  switch (state_) {
+    case State::connecting:
+      return close(core, CloseReason::client_gone);
+    case State::relaying:
+      return begin_reset(core, direction);
+    case State::refusing:
+      return close(core, CloseReason::refused);
+    case State::resetting:
+      // The side that should have been reset has gone by itself.
+      if (direction != reset_)
+        close(core, reset_ == Direction::to_backend ? CloseReason::client_reset : CloseReason::backend_reset);
+      return;
+    case State::free:
+    case State::opening:
+    case State::queued:
+    case State::greeting:
+    case State::closing:
+      return;
+  }
+}
+
+// ---- the sending end of a direction --------------------------------------------------------------------------------
+
+void Session::flush(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  if (!relay.has_batch()) return;  // the session ended within the batch
+  const std::uint16_t first = relay.batch_head;
+  relay.batch_head = relay.batch_tail = io::kNoBuffer;
+  const auto bytes_of = [&](std::uint16_t id) { return core.io.buffer(id, core.chain[id].length); };
+  const auto release_from = [&](std::uint16_t id) {
+    while (id != io::kNoBuffer) {
+      const std::uint16_t following = core.chain[id].next;
+      core.io.release_buffer(id);
+      id = following;
+    }
+  };
+  if (relay.sink_dead) return release_from(first);
+
+  if (relay.held_bytes > 0 || relay.sending) {
+    bool held = true;
+    for (std::uint16_t id = first; held && id != io::kNoBuffer; id = core.chain[id].next)
+      held = hold(core, direction, bytes_of(id));
+    return release_from(first);
+  }
+  if (core.chain[first].next == io::kNoBuffer && !relay.eof && relay.goal != Goal::bulk &&
+      state_ == State::relaying) {
+    core.io.send_quietly(sink(direction), bytes_of(first), tag(Op::report, direction));
+    relay.quiet_buffer = first;
+    quiet_epoch_ = core.epoch;
+    core.in_kernel.push_back(first);
+    return;
+  }
+
+  // Several buffers, or the last bytes before a FIN, or splice is to follow: at once, so that the order is certain.
+  const bool with_fin = relay.eof && state_ == State::relaying && !at(opposite(direction)).fin_passed;
+  std::uint16_t id = first;
+  while (id != io::kNoBuffer) {
+    std::array<std::span<const std::byte>, 32> parts;
+    std::size_t count = 0, total = 0;
+    std::uint16_t after = id;
+    for (; after != io::kNoBuffer && count < parts.size(); after = core.chain[after].next) {
+      parts[count] = bytes_of(after);
+      total += parts[count++].size();
+    }
+    const bool last = with_fin && after == io::kNoBuffer;
+    const std::ptrdiff_t sent = core.io.send_now(sink(direction), std::span(parts).first(count), last);
+    if (sent < 0 && sent != -EAGAIN) {
+      release_from(id);
+      return on_sink_error(core, direction);
+    }
+    auto taken = static_cast<std::size_t>(std::max<std::ptrdiff_t>(sent, 0));
+    if (taken == total) {
+      while (id != after) {
+        const std::uint16_t following = core.chain[id].next;
+        core.io.release_buffer(id);
+        id = following;
+      }
+      if (last) {
+        relay.fin_passed = true;  // went out with the last byte
+        return;
+      }
+      continue;
+    }
+    bool held = true;
+    for (std::uint16_t rest = id; held && rest != io::kNoBuffer; rest = core.chain[rest].next) {
+      const auto bytes = bytes_of(rest);
+      const std::size_t skip = std::min(taken, bytes.size());
+      taken -= skip;
+      if (skip < bytes.size()) held = hold(core, direction, bytes.subspan(skip));
+    }
+    release_from(id);
+    if (held) send_held(core, direction);
+    return;
+  }
+  drained(core, direction);
+}
+
+/// Keeps a copy until the sink takes it, and stops receiving at the mark. False: out of blocks, and the session is closing.
+bool Session::hold(Core& core, Direction direction, std::span<const std::byte> bytes) {
+  Relay& relay = at(direction);
+  if (!relay.append(core.blocks, bytes)) {
+    close(core, CloseReason::resources);
+    return false;
+  }
+  // When memory gets scarce everybody who is slow gets less of it.
+  const std::uint32_t mark = core.blocks.used() * 2 > core.blocks.blocks_max() ? core.tuning.held_bytes_max / 4
+                                                                                : core.tuning.held_bytes_max;
+  if (relay.held_bytes >= mark && relay.goal != Goal::end && relay.goal != Goal::stop) {
+    relay.full_run = 0;
+    ask_source(core, direction, Goal::stop);
+  }
+  return true;
+}
+
+void Session::send_held(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  if (relay.sending || relay.held_bytes == 0) return;
+  core.io.send(sink(direction), relay.front(core.blocks), tag(Op::send, direction));
+  relay.sending = true;
+  ++in_flight_;
+}
+
+void Session::on_send(Core& core, Direction direction, std::int32_t res) {
+  Relay& relay = at(direction);
+  if (relay.sink_dead) return relay.drop_held(core.blocks);
+  if (res < 0 && res != -EINTR && res != -EAGAIN) return on_sink_error(core, direction);
+  if (res > 0) {
+    relay.consume(core.blocks, static_cast<std::uint32_t>(res));
+    last_activity_ = core.tick;  // a slow reader is not a silent one
+  }
+  if (relay.held_bytes > 0) {
+    send_held(core, direction);
+    if (relay.goal == Goal::stop && relay.held_bytes <= core.tuning.held_bytes_max / 4)
+      ask_source(core, direction, Goal::receive);
+    return;
+  }
+  if (relay.empty()) drained(core, direction);
+}
+
+/// All that was received has been taken by the sink.
+void Session::drained(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  if (state_ == State::resetting) {
+    if (direction == reset_) finish_reset(core);
+    return;
+  }
+  if (relay.eof) return pass_fin(core, direction);
+  if (relay.goal == Goal::stop) return ask_source(core, direction, Goal::receive);
+  if (relay.goal == Goal::bulk && relay.pipe == PipePool::kNone) return settle_source(core, direction);
+}
+
+void Session::pass_fin(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  if (relay.fin_passed) return;
+  relay.fin_passed = true;
+  if (at(opposite(direction)).fin_passed)
+    return close(core, first_fin_ == Direction::to_backend ? CloseReason::client_closed : CloseReason::backend_closed);
+  core.io.shutdown_write(sink(direction));
+}
+
+/// The sink takes nothing any more (its side reset, or we were told so): drop what is meant for it. What the same
+/// socket still has for us comes first; then the reset is passed on.
+void Session::on_sink_error(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  if (relay.sink_dead) return;
+  drop_unsent(core, direction);
+  ask_source(core, direction, Goal::end);
+  if (state_ == State::resetting) {
+    if (direction == reset_)
+      close(core, reset_ == Direction::to_backend ? CloseReason::client_reset : CloseReason::backend_reset);
+    return;
+  }
+  if (at(opposite(direction)).eof) begin_reset(core, opposite(direction));
+}
+
+void Session::drop_unsent(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  relay.sink_dead = true;
+  while (relay.has_batch()) {
+    const std::uint16_t id = relay.batch_head;
+    relay.batch_head = core.chain[id].next;
+    core.io.release_buffer(id);
+  }
+  relay.batch_tail = io::kNoBuffer;
+  if (relay.pipe != PipePool::kNone) {
+    core.pipes.give_back(relay.pipe, relay.pipe_bytes == 0);
+    relay.pipe = PipePool::kNone;
+    relay.pipe_bytes = 0;
+  }
+  if (!relay.sending) relay.drop_held(core.blocks);  // else the kernel still reads it; on_send() drops it
+}
+
+// ---- bulk ----------------------------------------------------------------------------------------------------------
+
+void Session::begin_bulk(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  if (!relay.empty() || quiet_epoch_ == core.epoch) {
+    // Splice would overtake what is on its way. drained() comes back here; a quiet send only needs the epoch to pass.
+    if (relay.empty()) receive(core, direction);
+    return;
+  }
+  relay.pipe = core.pipes.take();
+  if (relay.pipe == PipePool::kNone) {
+    relay.full_run = 0;
+    return receive(core, direction);
+  }
+  relay.small_run = 0;
+  core.counters.worker.bulk_turns.add();
+  pump(core, direction);
+}
+
+void Session::pump(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  if (relay.pipe == PipePool::kNone) return settle_source(core, direction);  // dropped while a poll was out
+  const io::Pipe& pipe = core.pipes[relay.pipe];
+  for (int round = 0; round < 4; ++round) {
+    if (relay.pipe_bytes == 0) {
+      if (relay.small_run >= core.tuning.bulk_small_max) return leave_bulk(core, direction);
+      const std::ptrdiff_t got = core.io.splice(source(direction), pipe.write_end, pipe.capacity_bytes);
+      if (got == -EAGAIN) break;
+      if (got == 0) {
+        core.pipes.give_back(relay.pipe, true);
+        relay.pipe = PipePool::kNone;
+        return on_eof(core, direction);
+      }
+      if (got < 0) {
+        core.pipes.give_back(relay.pipe, true);
+        relay.pipe = PipePool::kNone;
+        return on_source_error(core, direction, static_cast<std::int32_t>(got));
+      }
+      relay.pipe_bytes = static_cast<std::uint32_t>(got);
+      relay.bytes_total += static_cast<std::uint64_t>(got);
+      relay.small_run = static_cast<std::size_t>(got) < core.io.buffer_bytes()
+                            ? static_cast<std::uint8_t>(std::min(relay.small_run + 1, 255))
+                            : std::uint8_t{0};
+      touch(core, direction);
+    }
+    const std::ptrdiff_t put = core.io.splice(pipe.read_end, sink(direction), relay.pipe_bytes);
+    if (put > 0) {
+      relay.pipe_bytes -= static_cast<std::uint32_t>(put);
+      last_activity_ = core.tick;
+      continue;
+    }
+    if (put != -EAGAIN) return on_sink_error(core, direction);
+    core.io.poll_out(sink(direction), tag(Op::poll_out, direction));
+    relay.sending = true;
+    ++in_flight_;
+    return;
+  }
+  if (relay.pipe_bytes > 0) {  // enough for one turn; others wait
+    core.io.poll_out(sink(direction), tag(Op::poll_out, direction));
+    relay.sending = true;
+    ++in_flight_;
+    return;
+  }
+  if (relay.armed != Armed::nothing) return;
+  core.io.poll_in(source(direction), tag(Op::poll_in, direction));
+  relay.armed = Armed::poll;
+  ++in_flight_;
+}
+
+/// The direction has calmed down: back to the shared buffers.
+void Session::leave_bulk(Core& core, Direction direction) {
+  Relay& relay = at(direction);
+  core.pipes.give_back(relay.pipe, true);
+  relay.pipe = PipePool::kNone;
+  relay.full_run = 0;
+  relay.goal = Goal::receive;
+  settle_source(core, direction);
+}
+
+// ---- resets --------------------------------------------------------------------------------------------------------
+
+/// The source of `direction` has reset, or died under our sends. What it had sent goes out first and is waited for: postscreen
+/// says 521 and resets, and the client must read the 521.
+void Session::begin_reset(Core& core, Direction direction) {
+  state_ = State::resetting;
+  reset_ = direction;
+  deadline_ = core.tick + ticks(core.tuning.reset_patience);
+  at(direction).goal = Goal::end;
+  const Direction back = opposite(direction);
+  drop_unsent(core, back);
+  ask_source(core, back, Goal::end);
+  finish_reset(core);
+}
+
+void Session::finish_reset(Core& core) {
+  const Relay& relay = at(reset_);
+  const int other = sink(reset_);
+  const bool waiting = !relay.sink_dead && (!relay.empty() || quiet_epoch_ == core.epoch ||
+                                            core.io.unacknowledged_bytes(other) > 0);
+  if (waiting && core.tick < deadline_) return core.wheel.set(slot_, core.tick + 1);
+  core.io.reset_on_close(other);
+  const bool finished_before = relay.eof && first_fin_ == reset_;
+  if (reset_ == Direction::to_backend)
+    return close(core, finished_before ? CloseReason::client_closed : CloseReason::client_reset);
+  close(core, finished_before ? CloseReason::backend_closed : CloseReason::backend_reset);
+}
+
+// ---- time ----------------------------------------------------------------------------------------------------------
+
+void Session::on_timer(Core& core) {
+  switch (state_) {
+    case State::connecting:
+      if (core.tick < deadline_) return core.wheel.set(slot_, deadline_);
+      connect_timed_out_ = true;  // the completion, -ECANCELED or a late success, decides
+      core.io.cancel(tag(Op::connect, Direction::to_backend));
+      return;
+    case State::relaying:
+      return set_timer(core);
+    case State::resetting:
+      return finish_reset(core);
+    case State::refusing:
+      if (core.tick < deadline_) return core.wheel.set(slot_, deadline_);
+      return close(core, CloseReason::refused);
+    case State::free:
+    case State::opening:
+    case State::queued:
+    case State::greeting:
+    case State::closing:
+      return;
+  }
+}
+
+void Session::set_timer(Core& core) {
+  const config::Timeouts& timeouts = core.service(service_).timeouts;
+  const bool half_closed = at(Direction::to_backend).eof || at(Direction::to_client).eof;
+  const Tick limit = ticks(half_closed ? timeouts.half_closed : client_spoke_last_ ? timeouts.owed : timeouts.idle);
+  const Tick silent = core.tick - last_activity_;
+  if (silent >= limit)
+    return close(core, half_closed          ? CloseReason::half_closed_timeout
+                       : client_spoke_last_ ? CloseReason::owed_timeout
+                                            : CloseReason::idle_timeout);
+  const Tick park_after = ticks(core.tuning.park_after);
+  if (silent >= park_after && !parked_) park(core);
+  core.wheel.set(slot_, last_activity_ + (parked_ ? limit : std::min(limit, park_after)));
+}
+
+/// Idle: no buffer, no message header, only a poll on each side. TCP keepalive towards the backend starts here: a short
+/// session never pays for it.
+void Session::park(Core& core) {
+  parked_ = true;
+  for (const Direction direction : kDirections) {
+    Relay& relay = at(direction);
+    if (relay.eof) continue;
+    if (relay.armed == Armed::recv && relay.goal == Goal::receive) ask_source(core, direction, Goal::park);
+    if (relay.armed == Armed::poll && relay.goal == Goal::bulk && relay.pipe_bytes == 0) {
+      core.pipes.give_back(relay.pipe, true);
+      relay.pipe = PipePool::kNone;
+      relay.full_run = 0;
+      relay.goal = Goal::park;
+    }
+  }
+  if (!keepalive_set_) {
+    const Service& service = core.service(service_);
+    core.io.set_keepalive(backend_, service.keepalive, service.user_timeout);
+    keepalive_set_ = true;
+  }
+}
+
+/// Something stirs in a parked direction: receive again, and look in a while whether it is quiet again.
+void Session::wake_up(Core& core, Direction direction) {
+  at(direction).goal = Goal::receive;
+  parked_ = false;
+  core.wheel.set(slot_, core.tick + ticks(core.tuning.park_after));
+}
+
+// ---- the end -------------------------------------------------------------------------------------------------------
+
+void Session::close(Core& core, CloseReason reason) {
+  if (state_ == State::closing || state_ == State::free) return;
+  state_at_end_ = state_;
+  reason_ = reason;
+  state_ = State::closing;
+  core.wheel.remove(slot_);
+  for (const Direction direction : kDirections) {
+    Relay& relay = at(direction);
+    if (relay.armed != Armed::nothing)
+      core.io.cancel(tag(relay.armed == Armed::recv ? Op::recv : Op::poll_in, direction));
+    drop_unsent(core, direction);
+    // A send to a stalled peer never ends by itself.
+    if (relay.sending) {
+      core.io.cancel(tag(Op::send, direction));
+      core.io.cancel(tag(Op::poll_out, direction));  // whichever it is
+    }
+  }
+  if (state_at_end_ == State::connecting && in_flight_ > 0)
+    core.io.cancel(tag(Op::connect, Direction::to_backend));
+  count_end(core);
+  write_record(core);
+  release_if_quiet(core);
+}
+
+void Session::count_end(Core& core) {
+  PairCounters& pair = core.counters.pairs[served() ? pair_ : core.service(service_).pair_none];
+  if (!served()) pair.sessions_started.add();
+  pair.sessions_ended[static_cast<std::size_t>(reason_)].add();
+  for (const Direction direction : kDirections) pair.bytes[index(direction)].add(at(direction).bytes_total);
+}
+
+void Session::write_record(Core& core) {
+  if (core.log == nullptr || !core.log->enabled()) return;
+  SessionRecord record;
+  record.id = id_;
+  record.ended_unix_us =
+      duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  record.client = client_address_;
+  record.vip = vip_.is_any() && client_ >= 0 ? core.io.local_address(client_) : vip_;
+  record.service = service_;
+  record.backend = backend_id_;
+  if (backend_ >= 0) {
+    record.source = core.io.local_address(backend_);
+    record.destination = core.registries.backend_addresses[backend_id_.value];
+  }
+  record.connect_us = connect_us_;
+  record.total_us = static_cast<std::uint64_t>(duration_cast<microseconds>(core.now - started_).count());
+  record.bytes_to_backend = at(Direction::to_backend).bytes_total;
+  record.bytes_to_client = at(Direction::to_client).bytes_total;
+  record.close_reason = reason_;
+  record.refusal = refusal_;
+  record.state = state_at_end_;
+  record.early = early_;
+  record.client_spoke_last = client_spoke_last_;
+  std::array<TryRecord, kTryRecords + 1> tries;
+  if (tries_ != Lender<Tries>::kNone) {
+    const Tries& failed = core.tries[tries_];
+    std::size_t count = std::min<std::size_t>(failed.count, kTryRecords);
+    std::copy_n(failed.records.begin(), count, tries.begin());
+    if (served()) tries[count++] = TryRecord{.backend = backend_id_, .outcome = TryOutcome::ok, .words = {}};
+    record.tries = std::span(tries).first(count);
+  }
+  core.log->write(record);
+}
+
+void Session::write_start(Core& core) {
+  SessionStart start;
+  start.id = id_;
+  start.started_unix_us = duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  start.client = client_address_;
+  start.vip = vip_.is_any() ? core.io.local_address(client_) : vip_;
+  start.service = service_;
+  core.log->write_start(start);
+}
+
+void Session::release_if_quiet(Core& core) {
+  if (state_ != State::closing || in_flight_ > 0) return;
+  if (quiet_epoch_ == core.epoch) {  // a report may still come
+    if (!waits_release_) core.to_release.push_back(slot_);
+    waits_release_ = true;
+    return;
+  }
+  for (const Direction direction : kDirections) at(direction).drop_held(core.blocks);
+  if (client_ >= 0) core.io.close(client_);
+  if (backend_ >= 0) core.io.close(backend_);
+  if (has_place_) balance::Pool::release(core.registries.backends[backend_id_.value]);
+  core.registries.services[service_.value].sessions.fetch_sub(1, std::memory_order_relaxed);
+  if (tries_ != Lender<Tries>::kNone) core.tries.give_back(tries_);
+  state_ = State::free;
+  ++generation_;
+  core.free_slot(slot_);
+}
+
+}  // namespace poise::proxy

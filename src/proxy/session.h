@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cstdint>
+
+#include "io/io.h"
+#include "poise/address.h"
+#include "poise/ids.h"
+#include "poise/reasons.h"
+#include "poise/session_record.h"
+#include "proxy/core.h"
+#include "proxy/relay.h"
+
+namespace poise::proxy {
+
+using State = SessionState;
+
+/// One client connection and the backend connection made for it, from accept to last byte.
+///
+/// A value in the worker's slab: two descriptors, two Relays and what the log line will say; no pointer, so that a session
+/// can be written down. Every entry point takes the Core. Invariants: close(reason) is the only way into `closing`; the
+/// descriptors are closed only when nothing is armed or in flight; each taken buffer, block, pipe and place is given
+/// back exactly once.
+class Session {
+ public:
+  /// Begins with a just accepted client. May end at once (then the slot is free again on return).
+  void start(Core& core, std::uint32_t slot, int client, const Service& service, const Address& vip);
+
+  /// Anything but Op::report. The tag's slot and generation must be this session's.
+  void on_completion(Core& core, const io::Completion& done);
+  /// A quiet send fell short.
+  void on_report(Core& core, const io::Completion& done);
+  void on_timer(Core& core);
+  /// End of the batch: what was received goes out. A stale generation is ignored.
+  void flush(Core& core, io::Direction direction);
+  /// The epoch in which a quiet send was queued is over.
+  void release_if_quiet(Core& core);
+
+  /// The only way into `closing`; later calls change nothing.
+  void close(Core& core, CloseReason reason);
+
+  [[nodiscard]] State state() const { return state_; }
+  [[nodiscard]] std::uint16_t generation() const { return generation_; }
+  [[nodiscard]] ServiceId service() const { return service_; }
+  [[nodiscard]] BackendId backend() const { return backend_id_; }
+  [[nodiscard]] bool client_spoke_last() const { return client_spoke_last_; }
+  [[nodiscard]] const Relay& relay(io::Direction direction) const { return relays_[index(direction)]; }
+
+ private:
+  static std::size_t index(io::Direction direction) { return static_cast<std::size_t>(direction); }
+  static io::Direction opposite(io::Direction direction) {
+    return direction == io::Direction::to_backend ? io::Direction::to_client : io::Direction::to_backend;
+  }
+  Relay& at(io::Direction direction) { return relays_[index(direction)]; }
+  [[nodiscard]] int source(io::Direction direction) const {
+    return direction == io::Direction::to_backend ? client_ : backend_;
+  }
+  [[nodiscard]] int sink(io::Direction direction) const {
+    return direction == io::Direction::to_backend ? backend_ : client_;
+  }
+  [[nodiscard]] io::Tag tag(io::Op op, io::Direction direction) const {
+    return io::Tag{.slot = slot_, .generation = generation_, .op = op, .direction = direction};
+  }
+
+  // connecting
+  void connect_next(Core& core);
+  void on_connect(Core& core, std::int32_t res);
+  void try_failed(Core& core, TryOutcome outcome);
+  void give_up_backend(Core& core);
+  void refuse(Core& core, RefusalReason reason);
+
+  // relaying: the receiving end of a direction
+  void receive(Core& core, io::Direction direction);
+  void ask_source(Core& core, io::Direction direction, Goal goal);
+  void settle_source(Core& core, io::Direction direction);
+  void on_recv(Core& core, const io::Completion& done);
+  void on_eof(Core& core, io::Direction direction);
+  void on_source_error(Core& core, io::Direction direction, std::int32_t error);
+  void touch(Core& core, io::Direction direction);
+
+  // relaying: the sending end
+  bool hold(Core& core, io::Direction direction, std::span<const std::byte> bytes);
+  void send_held(Core& core, io::Direction direction);
+  void on_send(Core& core, io::Direction direction, std::int32_t res);
+  void on_sink_error(Core& core, io::Direction direction);
+  void drained(Core& core, io::Direction direction);
+  void pass_fin(Core& core, io::Direction direction);
+  void drop_unsent(Core& core, io::Direction direction);
+
+  // bulk
+  void begin_bulk(Core& core, io::Direction direction);
+  void pump(Core& core, io::Direction direction);
+  void leave_bulk(Core& core, io::Direction direction);
+
+  // resetting
+  void begin_reset(Core& core, io::Direction direction);
+  void finish_reset(Core& core);
+
+  void park(Core& core);
+  void wake_up(Core& core, io::Direction direction);
+  void set_timer(Core& core);
+  /// A backend was connected; asked once the session is closing.
+  [[nodiscard]] bool served() const { return state_at_end_ == State::relaying || state_at_end_ == State::resetting; }
+  void write_record(Core& core);
+  void write_start(Core& core);
+  void count_end(Core& core);
+
+  std::array<Relay, 2> relays_{};
+  io::Time started_{};
+  std::uint64_t id_ = 0;
+  Address client_address_{};
+  Address vip_{};
+  int client_ = -1;
+  int backend_ = -1;
+  std::uint32_t slot_ = 0;
+  ServiceId service_{};
+  BackendId backend_id_{};
+  std::uint32_t pair_ = 0;  ///< index of PairCounters for the backend we are at
+  std::uint32_t tries_ = Lender<Tries>::kNone;
+  std::uint32_t connect_started_us_ = 0;  ///< after started_
+  std::uint32_t connect_us_ = 0;
+  Tick last_activity_ = 0;
+  Tick deadline_ = 0;  ///< of connecting, resetting, refusing
+  std::uint32_t quiet_epoch_ = 0;
+  std::uint16_t generation_ = 0;
+  std::uint16_t in_flight_ = 0;  ///< operations that will still end in a completion
+  State state_ = State::free;
+  State state_at_end_ = State::free;
+  CloseReason reason_ = CloseReason::client_closed;
+  RefusalReason refusal_ = RefusalReason::bare;
+  io::Direction first_fin_ = io::Direction::to_backend;
+  io::Direction reset_ = io::Direction::to_backend;  ///< whose source reset, while resetting
+  bool client_spoke_last_ : 1 = false;
+  bool early_ : 1 = false;
+  bool has_place_ : 1 = false;         ///< a place at the backend is reserved
+  bool connect_timed_out_ : 1 = false;
+  bool parked_ : 1 = false;
+  bool keepalive_set_ : 1 = false;
+  bool waits_release_ : 1 = false;
+};
+
+static_assert(sizeof(Session) <= 256, "user memory of an idle session is a promise");
+
+}  // namespace poise::proxy

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "balance/pool.h"
+#include "poise/config.h"
+#include "poise/counters.h"
+#include "poise/ids.h"
+#include "poise/registry.h"
+
+namespace poise::proxy {
+
+/// One service as workers see it.
+struct Service {
+  ServiceId id;
+  Protocol protocol = Protocol::tcp;
+  config::Timeouts timeouts;
+  std::chrono::milliseconds keepalive{};
+  std::chrono::milliseconds user_timeout{};
+  unsigned tries = 3;
+  unsigned sessions_max = 0;  ///< 0: no limit but the process's
+  unsigned source_prefix_v4 = 32, source_prefix_v6 = 64;
+  std::string congestion_backend = "system";
+  const balance::Pool* pool = nullptr;  ///< owned by the snapshot
+  std::uint32_t pair_none = 0;          ///< index of PairCounters for sessions without a backend
+  std::vector<std::uint32_t> pairs;     ///< index of PairCounters, by position in pool->members()
+};
+
+/// A listening socket of this worker's. Control owns the descriptor.
+struct Listener {
+  int fd = -1;
+  ServiceId service;
+  Address address;
+};
+
+/// An immutable picture of everything a worker needs to serve. Made by control; a worker holds one at a time and
+/// acknowledges when it has let go of the one before.
+struct Snapshot {
+  std::uint64_t version = 0;
+  std::vector<Service> services;  ///< by ServiceId; a removed service keeps its last settings for its last sessions
+  std::vector<std::shared_ptr<const balance::Pool>> pools;
+};
+
+/// Of one service, for the life of the process; shared by all workers.
+struct alignas(64) ServiceState {
+  std::atomic<std::uint32_t> sessions{0};
+};
+
+/// What changes and survives every snapshot, by stable id. Grown by control only, before it publishes what uses it.
+struct Registries {
+  Registry<ServiceState> services;
+  Registry<balance::BackendState> backends;
+  Registry<Address> backend_addresses;  ///< a backend that changes its address becomes another backend
+  Registry<balance::PoolState> pools;
+  std::atomic<std::uint32_t> sessions{0};  ///< of the whole process
+  std::uint32_t sessions_max = 0;          ///< set before the workers start
+};
+
+/// One worker's own counters; single writer, any reader.
+struct Counters {
+  Registry<PairCounters> pairs;
+  Registry<ServiceCounters> services;
+  WorkerCounters worker;
+};
+
+}  // namespace poise::proxy

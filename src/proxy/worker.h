@@ -1,0 +1,106 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <variant>
+#include <vector>
+
+#include "io/io.h"
+#include "proxy/core.h"
+#include "proxy/session.h"
+#include "proxy/snapshot.h"
+
+namespace poise::proxy {
+
+/// What control asks of a worker; handled between two batches.
+struct Publish {
+  const Snapshot* snapshot;  ///< alive until acknowledged_version() has gone past it
+};
+struct Listen {
+  std::vector<Listener> listeners;  ///< in addition to those there are
+};
+/// Takes what the kernel has queued for the listeners, then lets go of them: control may close them when
+/// listening() has become false.
+struct StopListening {};
+/// Sessions that are still open end with `shutdown`; run() returns when none is left.
+struct Stop {
+  bool at_once = false;  ///< do not wait for them: close them now
+};
+using Command = std::variant<Publish, Listen, StopListening, Stop>;
+
+/// One thread's share of the work: its ring, its listeners of the reuseport groups, and its sessions from accept to last
+/// byte. Everything but post() and the read-only accessors marked so belongs to the thread that calls run() or step().
+class Worker {
+ public:
+  Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning, std::uint32_t sessions_max,
+         std::uint64_t first_session_id, log::SessionSink* log);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  /// From any thread.
+  void post(Command command);
+  [[nodiscard]] std::uint64_t acknowledged_version() const { return acknowledged_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool listening() const { return listening_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::uint32_t sessions() const { return open_.load(std::memory_order_relaxed); }
+
+  /// Works until stopped.
+  void run();
+  /// One turn of the loop; false when stopped. `wait`: may sleep.
+  bool step(bool wait = true);
+
+  [[nodiscard]] std::span<const Session> slots() const { return {slots_.get(), slots_used_}; }
+  [[nodiscard]] const Core& core() const { return core_; }
+
+ private:
+  struct Accepting {
+    Listener listener;
+    bool armed = false;
+    bool closing = false;
+  };
+
+  void dispatch(std::span<const io::Completion> batch);
+  void take_commands();
+  void apply(const Publish& command);
+  void apply(const Listen& command);
+  void apply(const StopListening& command);
+  void apply(const Stop& command);
+  void arm(std::uint32_t listener);
+  void admit(const Listener& listener, int client);
+  void take_queued(const Accepting& accepting);
+  void on_accept(const io::Completion& done);
+  void flush();
+  void begin_epoch();
+  void read_clock();
+  [[nodiscard]] io::Time next_deadline() const;
+
+  struct Unmap {
+    explicit Unmap(std::size_t bytes_in) : bytes(bytes_in) {}
+    void operator()(Session* memory) const;
+    std::size_t bytes;
+  };
+
+  Core core_;
+  std::unique_ptr<Session[], Unmap> slots_;
+  std::uint32_t slots_max_;
+  std::uint32_t slots_used_ = 0;  // beyond it the memory was never touched
+  std::vector<std::uint32_t> free_slots_;
+  std::vector<Accepting> accepting_;
+  io::Time start_;
+  io::Time accept_again_ = io::Time::max();  // when fds had run out
+  bool stop_ = false;
+  bool stop_at_once_ = false;
+
+  std::mutex mailbox_mutex_;
+  std::vector<Command> mailbox_;
+  std::atomic<bool> has_mail_{false};
+  std::atomic<std::uint64_t> acknowledged_{0};
+  std::atomic<bool> listening_{false};
+  std::atomic<std::uint32_t> open_{0};
+};
+
+}  // namespace poise::proxy
