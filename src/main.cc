@@ -1,13 +1,12 @@
 /// poised: reads its configuration, becomes who it should be, serves until it is told to stop.
 
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <string>
-
-#include <CLI/CLI.hpp>
-#include <fmt/format.h>
 
 #include "config/load.h"
 #include "config/print.h"
@@ -31,14 +30,17 @@ struct Arguments {
 int parse(int argc, char** argv, Arguments& arguments) {
   CLI::App app{"poised - layer-4 load balancer for mail", "poised"};
   app.set_version_flag("--version", "poised " POISE_VERSION);
-  app.add_option("-c,--config", arguments.config_path, "The configuration file")->capture_default_str();
+  app.add_option("-c,--config", arguments.config_path, "The configuration file")
+      ->capture_default_str();
   app.add_flag("--check", arguments.check,
-               "Check the configuration as a start would, print all that is wrong with it, and exit: 0 valid, 2 invalid");
+               "Check the configuration as a start would, print all that is wrong with it, and "
+               "exit: 0 valid, 2 invalid");
   app.add_flag("--strict", arguments.strict, "With --check: exit 1 when there are warnings");
   app.add_flag("--print-config", arguments.print_config,
                "Print the configuration with every default filled in, without secrets, and exit");
   app.footer(
-      "Signals: SIGTERM and SIGINT stop accepting and let sessions finish for shutdown.drain; a second one ends them at once.\n"
+      "Signals: SIGTERM and SIGINT stop accepting and let sessions finish for shutdown.drain; a "
+      "second one ends them at once.\n"
       "poised stays in the foreground and logs to stderr.");
   try {
     app.parse(argc, argv);
@@ -54,7 +56,8 @@ int parse(int argc, char** argv, Arguments& arguments) {
 }
 
 void print(const std::vector<config::Problem>& problems, const char* kind) {
-  for (const config::Problem& problem : problems) fmt::print(stderr, "{}: {}\n", kind, problem.text());
+  for (const config::Problem& problem : problems)
+    fmt::print(stderr, "{}: {}\n", kind, problem.text());
 }
 
 int serve(config::Config config, const std::vector<config::Problem>& warnings) {
@@ -63,7 +66,8 @@ int serve(config::Config config, const std::vector<config::Problem>& warnings) {
   for (const config::Problem& warning : warnings)
     log.message(config::LogLevel::warning, "{}", warning.text());
   if (config.user.empty() && ::geteuid() == 0)
-    log.message(config::LogLevel::warning, "running as root: set \"user\" to an account of its own");
+    log.message(config::LogLevel::warning,
+                "running as root: set \"user\" to an account of its own");
   const auto fail = [&](const Error& error) {
     log.message(config::LogLevel::error, "not started: {}", error.text());
     log.stop();
@@ -79,7 +83,8 @@ int serve(config::Config config, const std::vector<config::Problem>& warnings) {
     return 1;
   }
   control::Control control(std::move(config), log,
-                           {.ready = [] { ::sd_notify(0, "READY=1"); }, .stopping = [] { ::sd_notify(0, "STOPPING=1"); }});
+                           {.ready = [] { ::sd_notify(0, "READY=1"); },
+                            .stopping = [] { ::sd_notify(0, "STOPPING=1"); }});
   if (auto started = control.start(); !started) return fail(started.error());
   control.run();
   log.stop();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -12,12 +13,11 @@
 #include <string>
 #include <string_view>
 
-#include <fmt/format.h>
-
 namespace poise {
 
-/// An IPv4 or IPv6 address with a TCP port: 20 bytes, a plain value that sessions, records and configs carry.
-/// IPv4 occupies the first four bytes of `ip`, the rest is zero, so that comparing bytes compares addresses.
+/// An IPv4 or IPv6 address with a TCP port: 20 bytes, a plain value that sessions, records and
+/// configs carry. IPv4 occupies the first four bytes of `ip`, the rest is zero, so that comparing
+/// bytes compares addresses.
 struct Address {
   std::array<std::uint8_t, 16> ip{};  ///< network order
   std::uint16_t port = 0;             ///< host order
@@ -45,7 +45,8 @@ struct Address {
   /// "192.0.2.7:25", "[2001:db8::7]:25", or "-".
   [[nodiscard]] std::string text() const {
     if (family == 0) return "-";
-    return is_v6() ? fmt::format("[{}]:{}", ip_text(), port) : fmt::format("{}:{}", ip_text(), port);
+    return is_v6() ? fmt::format("[{}]:{}", ip_text(), port)
+                   : fmt::format("{}:{}", ip_text(), port);
   }
 
   /// A literal without a port. Scoped IPv6 addresses (fe80::1%eth0) are not accepted.
@@ -129,13 +130,15 @@ struct Network {
   [[nodiscard]] std::string text() const { return fmt::format("{}/{}", base.ip_text(), prefix); }
 };
 
-/// `address` cut to its first `prefix` bits, port 0: what one source is, for stickiness, limits and hashes.
+/// `address` cut to its first `prefix` bits, port 0: what one source is, for stickiness, limits and
+/// hashes.
 inline Address masked(const Address& address, unsigned prefix) {
   Address cut = address;
   cut.port = 0;
   for (unsigned byte = 0; byte < cut.ip.size(); ++byte) {
     const unsigned first_bit = byte * 8;
-    if (first_bit >= prefix) cut.ip[byte] = 0;
+    if (first_bit >= prefix)
+      cut.ip[byte] = 0;
     else if (prefix - first_bit < 8)
       cut.ip[byte] = static_cast<std::uint8_t>(cut.ip[byte] & (0xff00u >> (prefix - first_bit)));
   }

@@ -5,8 +5,8 @@
 
 namespace poise {
 
-/// Ends the process after saying which of our own assumptions broke. Never for what a peer, the network or an
-/// operator can cause.
+/// Ends the process after saying which of our own assumptions broke. Never for what a peer, the
+/// network or an operator can cause.
 [[noreturn]] inline void check_failed(const char* what, const char* file, int line) {
   std::fprintf(stderr, "poise: CHECK failed: %s at %s:%d\n", what, file, line);
   std::abort();

@@ -9,8 +9,9 @@
 #include "poise/address.h"
 #include "poise/protocol.h"
 
-/// The configuration as everyone but the loader sees it: defaults filled in, names resolved to indices, checked.
-/// Times are milliseconds, 0 means "no limit" where the key allows it. Owned by control; immutable once loaded.
+/// The configuration as everyone but the loader sees it: defaults filled in, names resolved to
+/// indices, checked. Times are milliseconds, 0 means "no limit" where the key allows it. Owned by
+/// control; immutable once loaded.
 namespace poise::config {
 
 using std::chrono::milliseconds;
@@ -30,7 +31,17 @@ enum class WhenAllDown : std::uint8_t { attempt, refuse };  // "try" | "refuse"
 enum class OnDown : std::uint8_t { keep, pace, close };
 enum class SendProxy : std::uint8_t { off, v1, v2 };
 enum class ProbeSendProxy : std::uint8_t { off, v1, v2, as_traffic };
-enum class ProbeType : std::uint8_t { off, smtp, submission, lmtp, imap, pop3, managesieve, tcp, script };
+enum class ProbeType : std::uint8_t {
+  off,
+  smtp,
+  submission,
+  lmtp,
+  imap,
+  pop3,
+  managesieve,
+  tcp,
+  script
+};
 enum class ProbeTls : std::uint8_t { none, implicit, starttls };
 enum class ProbeBusy : std::uint8_t { down, no_new };
 
@@ -180,7 +191,7 @@ struct Probe {
 };
 
 struct SourceAddress {
-  bool client = false;  ///< transparent: the client's own address
+  bool client = false;             ///< transparent: the client's own address
   std::vector<Address> addresses;  ///< empty and not `client`: the kernel chooses
 
   bool operator==(const SourceAddress&) const = default;

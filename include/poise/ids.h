@@ -5,8 +5,9 @@
 
 namespace poise {
 
-/// A number that names one thing for the life of the process and is never given to another. Registries are indexed
-/// by it, so snapshots, records and events can carry it across threads without a pointer.
+/// A number that names one thing for the life of the process and is never given to another.
+/// Registries are indexed by it, so snapshots, records and events can carry it across threads
+/// without a pointer.
 template <class Kind>
 struct Id {
   std::uint32_t value = UINT32_MAX;

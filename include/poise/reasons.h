@@ -25,9 +25,9 @@ enum class CloseReason : std::uint8_t {
 };
 
 inline constexpr std::array<std::string_view, 14> kCloseReasonNames{
-    "client_closed", "backend_closed", "client_reset", "backend_reset", "idle_timeout",
-    "owed_timeout",  "half_closed_timeout", "client_gone", "refused", "drained",
-    "kicked",        "backend_down", "shutdown", "resources"};
+    "client_closed", "backend_closed",      "client_reset", "backend_reset", "idle_timeout",
+    "owed_timeout",  "half_closed_timeout", "client_gone",  "refused",       "drained",
+    "kicked",        "backend_down",        "shutdown",     "resources"};
 
 constexpr std::string_view name_of(CloseReason reason) {
   return kCloseReasonNames[static_cast<std::size_t>(reason)];
@@ -49,7 +49,8 @@ enum class TryOutcome : std::uint8_t {
 };
 
 inline constexpr std::array<std::string_view, 11> kTryOutcomeNames{
-    "ok", "refused", "unreachable", "timeout", "reset", "closed", "silent", "busy", "rejected", "garbage", "local"};
+    "ok",     "refused", "unreachable", "timeout", "reset", "closed",
+    "silent", "busy",    "rejected",    "garbage", "local"};
 
 constexpr std::string_view name_of(TryOutcome outcome) {
   return kTryOutcomeNames[static_cast<std::size_t>(outcome)];
@@ -57,13 +58,26 @@ constexpr std::string_view name_of(TryOutcome outcome) {
 
 /// Why nobody served a client; poise_refusals_total{reason}.
 enum class RefusalReason : std::uint8_t {
-  no_backend, all_failed, queue_full, queue_timeout, denied, banned, sessions, source_sessions,
-  source_rate, early_talker, proxy_header, shutting_down, resources, bare,
+  no_backend,
+  all_failed,
+  queue_full,
+  queue_timeout,
+  denied,
+  banned,
+  sessions,
+  source_sessions,
+  source_rate,
+  early_talker,
+  proxy_header,
+  shutting_down,
+  resources,
+  bare,
 };
 
 inline constexpr std::array<std::string_view, 14> kRefusalReasonNames{
-    "no_backend", "all_failed", "queue_full", "queue_timeout", "denied", "banned", "sessions", "source_sessions",
-    "source_rate", "early_talker", "proxy_header", "shutting_down", "resources", "bare"};
+    "no_backend",   "all_failed",    "queue_full",      "queue_timeout", "denied",
+    "banned",       "sessions",      "source_sessions", "source_rate",   "early_talker",
+    "proxy_header", "shutting_down", "resources",       "bare"};
 
 constexpr std::string_view name_of(RefusalReason reason) {
   return kRefusalReasonNames[static_cast<std::size_t>(reason)];

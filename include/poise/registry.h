@@ -9,8 +9,9 @@
 
 namespace poise {
 
-/// Things numbered from 0 that are never removed and never move: what outlives snapshots is kept in these, by id.
-/// One thread grows it; any thread may use an element whose number it has from that thread (a snapshot, a record).
+/// Things numbered from 0 that are never removed and never move: what outlives snapshots is kept in
+/// these, by id. One thread grows it; any thread may use an element whose number it has from that
+/// thread (a snapshot, a record).
 template <class T>
 class Registry {
  public:

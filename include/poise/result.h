@@ -16,8 +16,8 @@ struct Error {
   [[nodiscard]] std::string text() const { return where.empty() ? what : where + ": " + what; }
 };
 
-/// A value or an Error. For set-up and control only; the data path handles a negative result where it
-/// arrives. Dereferencing a failed Result is our own bug and ends in std::bad_variant_access.
+/// A value or an Error. For set-up and control only; the data path handles a negative result where
+/// it arrives. Dereferencing a failed Result is our own bug and ends in std::bad_variant_access.
 template <class T>
 class [[nodiscard]] Result {
  public:

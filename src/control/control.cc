@@ -1,5 +1,6 @@
 #include "control/control.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -8,8 +9,6 @@
 #include <chrono>
 #include <future>
 #include <numeric>
-
-#include <fmt/format.h>
 
 #include "io/uring.h"
 #include "net/limits.h"
@@ -24,7 +23,8 @@ using std::chrono::milliseconds;
 struct Control::WorkerThread {
   proxy::Counters counters;
   log::SessionSink* sink = nullptr;
-  proxy::Worker* worker = nullptr;  ///< lives in the thread, which made it; null again once it has ended
+  proxy::Worker* worker =
+      nullptr;  ///< lives in the thread, which made it; null again once it has ended
   std::atomic<bool> ended{false};
   std::promise<void> may_leave;  ///< the worker stays until control no longer looks at it
   std::thread thread;
@@ -40,24 +40,33 @@ sigset_t handled_signals() {
 }
 
 std::string describe(const siginfo_t& info) {
-  const char* name = info.si_signo == SIGTERM ? "SIGTERM" : info.si_signo == SIGINT ? "SIGINT" : "signal";
+  const char* name = info.si_signo == SIGTERM  ? "SIGTERM"
+                     : info.si_signo == SIGINT ? "SIGINT"
+                                               : "signal";
   if (info.si_code == SI_KERNEL || info.si_pid == 0) return name;
   return fmt::format("{} from pid {} (uid {})", name, info.si_pid, info.si_uid);
 }
 
 unsigned usable_cpus() {
   cpu_set_t cpus;
-  return ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? static_cast<unsigned>(std::max(CPU_COUNT(&cpus), 1)) : 1;
+  return ::sched_getaffinity(0, sizeof cpus, &cpus) == 0
+             ? static_cast<unsigned>(std::max(CPU_COUNT(&cpus), 1))
+             : 1;
 }
 
 }  // namespace
 
 Control::Control(config::Config config, log::Log& log, Notify notify)
-    : config_(std::move(config)), log_(log), notify_(std::move(notify)), world_(registries_, log.names()) {
+    : config_(std::move(config)),
+      log_(log),
+      notify_(std::move(notify)),
+      world_(registries_, log.names()) {
   if (config_.workers == 0) config_.workers = usable_cpus();
 }
 
-Control::~Control() { stop_workers(true); }
+Control::~Control() {
+  stop_workers(true);
+}
 
 void Control::block_signals() {
   const sigset_t signals = handled_signals();
@@ -65,7 +74,8 @@ void Control::block_signals() {
   ::signal(SIGPIPE, SIG_IGN);
 }
 
-// ---- start ---------------------------------------------------------------------------------------------------------
+// ---- start
+// ---------------------------------------------------------------------------------------------------------
 
 std::uint32_t Control::sessions_usable() {
   const std::uint64_t descriptors = net::raise_descriptor_limit();
@@ -74,7 +84,8 @@ std::uint32_t Control::sessions_usable() {
   for (const config::Service& service : config_.services) wanted += service.limits.sessions;
   if (wanted > usable)
     log_.message(LogLevel::warning,
-                 "limits.sessions ask for {} sessions in all, but RLIMIT_NOFILE of {} allows {}; raise LimitNOFILE to {}",
+                 "limits.sessions ask for {} sessions in all, but RLIMIT_NOFILE of {} allows {}; "
+                 "raise LimitNOFILE to {}",
                  wanted, descriptors, usable, wanted * 2 + net::kReservedDescriptors);
   return usable;
 }
@@ -108,7 +119,8 @@ Result<void> Control::open_listeners() {
         if (open.address.port == 0) open.address.port = net::local_address(fd->get()).port;
         open.fds.push_back(std::move(*fd));
       }
-      log_.message(LogLevel::info, "listening service={} address={}", service.name, open.address.text());
+      log_.message(LogLevel::info, "listening service={} address={}", service.name,
+                   open.address.text());
       listeners_.push_back(std::move(open));
     }
   }
@@ -122,21 +134,25 @@ Result<void> Control::start_workers() {
     std::promise<Result<void>> started;
     auto outcome = started.get_future();
     WorkerThread* thread = self.get();
-    // The session id: which process life, which worker, and a count; unique across restarts as far as the clock is.
+    // The session id: which process life, which worker, and a count; unique across restarts as far
+    // as the clock is.
     const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
-    const auto life = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(since_epoch).count());
+    const auto life = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::seconds>(since_epoch).count());
     const std::uint64_t first_id = (life << 40) | (static_cast<std::uint64_t>(number) << 32);
-    self->thread = std::thread([this, thread, number, first_id, started = std::move(started)]() mutable {
-      ::pthread_setname_np(::pthread_self(), fmt::format("worker-{}", number).c_str());
-      auto ring = io::make_uring({});
-      if (!ring) return started.set_value(ring.error());
-      proxy::Worker worker(**ring, registries_, thread->counters, {}, registries_.sessions_max, first_id, thread->sink);
-      thread->worker = &worker;
-      started.set_value(Result<void>{});
-      worker.run();
-      thread->ended.store(true, std::memory_order_release);
-      thread->may_leave.get_future().wait();
-    });
+    self->thread =
+        std::thread([this, thread, number, first_id, started = std::move(started)]() mutable {
+          ::pthread_setname_np(::pthread_self(), fmt::format("worker-{}", number).c_str());
+          auto ring = io::make_uring({});
+          if (!ring) return started.set_value(ring.error());
+          proxy::Worker worker(**ring, registries_, thread->counters, {}, registries_.sessions_max,
+                               first_id, thread->sink);
+          thread->worker = &worker;
+          started.set_value(Result<void>{});
+          worker.run();
+          thread->ended.store(true, std::memory_order_release);
+          thread->may_leave.get_future().wait();
+        });
     const Result<void> result = outcome.get();
     if (!result) {
       self->thread.join();
@@ -167,21 +183,25 @@ Result<void> Control::accept_everywhere() {
   }
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   const auto all_accept = [&] {
-    return std::all_of(workers_.begin(), workers_.end(), [](const auto& each) { return each->worker->listening(); });
+    return std::all_of(workers_.begin(), workers_.end(),
+                       [](const auto& each) { return each->worker->listening(); });
   };
   while (!all_accept()) {
     if (std::chrono::steady_clock::now() > give_up)
-      return Error{"workers", "a worker does not come up: the machine is overloaded, or this is a bug"};
+      return Error{"workers",
+                   "a worker does not come up: the machine is overloaded, or this is a bug"};
     std::this_thread::sleep_for(milliseconds(1));
   }
   return {};
 }
 
-// ---- run -----------------------------------------------------------------------------------------------------------
+// ---- run
+// -----------------------------------------------------------------------------------------------------------
 
 void Control::run() {
-  log_.message(LogLevel::info, "ready: {} services, {} listeners, {} workers, {} sessions at most",
-               config_.services.size(), listeners_.size(), workers_.size(), registries_.sessions_max);
+  log_.always("ready: {} services, {} listeners, {} workers, {} sessions at most",
+              config_.services.size(), listeners_.size(), workers_.size(),
+              registries_.sessions_max);
   if (notify_.ready) notify_.ready();
   const sigset_t signals = handled_signals();
   for (;;) {
@@ -191,26 +211,32 @@ void Control::run() {
       stop_cause_ = describe(info);
       break;
     }
-    if (signal == SIGHUP) log_.message(LogLevel::warning, "SIGHUP: reload is not supported yet; nothing changed");
+    if (signal == SIGHUP)
+      log_.message(LogLevel::warning, "SIGHUP: reload is not supported yet; nothing changed");
     if (signal == SIGUSR2)
-      log_.message(LogLevel::warning, "SIGUSR2: upgrade in place is not supported yet; nothing changed");
+      log_.message(LogLevel::warning,
+                   "SIGUSR2: upgrade in place is not supported yet; nothing changed");
   }
   drain();
 }
 
-std::uint32_t Control::sessions() const { return registries_.sessions.load(std::memory_order_relaxed); }
+std::uint32_t Control::sessions() const {
+  return registries_.sessions.load(std::memory_order_relaxed);
+}
 
 void Control::drain() {
   if (notify_.stopping) notify_.stopping();
-  log_.message(LogLevel::info, "stopping: {}; {} sessions have up to {} s to finish, another signal ends them at once",
-               stop_cause_, sessions(), std::chrono::duration<double>(config_.shutdown_drain).count());
+  log_.always(
+      "stopping: {}; {} sessions have up to {} s to finish, another signal ends them at once",
+      stop_cause_, sessions(), std::chrono::duration<double>(config_.shutdown_drain).count());
   for (const auto& each : workers_) each->worker->post(proxy::StopListening{});
   const auto deadline = std::chrono::steady_clock::now() + config_.shutdown_drain;
   bool listeners_closed = false, told_to_end = false;
   const sigset_t signals = handled_signals();
   for (;;) {
-    if (!listeners_closed && std::none_of(workers_.begin(), workers_.end(),
-                                          [](const auto& each) { return each->worker->listening(); })) {
+    if (!listeners_closed && std::none_of(workers_.begin(), workers_.end(), [](const auto& each) {
+          return each->worker->listening();
+        })) {
       listeners_.clear();
       listeners_closed = true;
       for (const auto& each : workers_) each->worker->post(proxy::Stop{});
@@ -227,7 +253,8 @@ void Control::drain() {
     siginfo_t info{};
     const int signal = ::sigtimedwait(&signals, &info, &pause);
     if ((signal == SIGTERM || signal == SIGINT) && !told_to_end) {
-      log_.message(LogLevel::warning, "a second {}: {} sessions are cut", describe(info), sessions());
+      log_.message(LogLevel::warning, "a second {}: {} sessions are cut", describe(info),
+                   sessions());
       for (const auto& each : workers_) each->worker->post(proxy::Stop{.at_once = true});
       told_to_end = true;
     }
@@ -265,12 +292,13 @@ void Control::log_totals() {
       continue;
     }
     served += sessions;
-    log_.message(LogLevel::info, "total service={} backend={} sessions={} to_backend={} to_client={}",
-                 log_.names().service(pairs[index].service), log_.names().backend_path(pairs[index].backend), sessions,
-                 in, out);
+    log_.message(LogLevel::info,
+                 "total service={} backend={} sessions={} to_backend={} to_client={}",
+                 log_.names().service(pairs[index].service),
+                 log_.names().backend_path(pairs[index].backend), sessions, in, out);
   }
-  log_.message(LogLevel::info, "stopped: {}; {} sessions served, {} without a backend, {} cut", stop_cause_, served,
-               without, cut);
+  log_.always("stopped: {}; {} sessions served, {} without a backend, {} cut", stop_cause_, served,
+              without, cut);
 }
 
 }  // namespace poise::control

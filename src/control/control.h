@@ -23,8 +23,9 @@ struct Notify {
   std::function<void()> stopping;
 };
 
-/// Runs the configured services: opens the listeners, starts the workers, waits for signals, drains, stops. Lives in the
-/// main thread, owns the listeners' descriptors and every snapshot. The uid has changed before.
+/// Runs the configured services: opens the listeners, starts the workers, waits for signals,
+/// drains, stops. Lives in the main thread, owns the listeners' descriptors and every snapshot. The
+/// uid has changed before.
 class Control {
  public:
   Control(config::Config config, log::Log& log, Notify notify);
@@ -32,7 +33,8 @@ class Control {
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;
 
-  /// Blocks the signals that run() waits for, in this thread and all made later. Call before any thread is made.
+  /// Blocks the signals that run() waits for, in this thread and all made later. Call before any
+  /// thread is made.
   static void block_signals();
 
   /// Opens what can fail, so that a start either serves everything configured or says why not.
@@ -62,7 +64,7 @@ class Control {
   std::vector<std::unique_ptr<const proxy::Snapshot>> snapshots_;  // the last is current
   struct OpenListener {
     std::string service;
-    Address address;  ///< with the port that was bound
+    Address address;           ///< with the port that was bound
     std::vector<net::Fd> fds;  ///< one a worker
   };
   std::vector<OpenListener> listeners_;

@@ -14,8 +14,8 @@ IdType id_of(std::map<Key, IdType>& ids, const Key& key) {
 }  // namespace
 
 std::uint32_t World::pair(ServiceId service, BackendId backend) {
-  const auto [at, inserted] =
-      pair_ids_.try_emplace({service.value, backend.value}, static_cast<std::uint32_t>(pairs_.size()));
+  const auto [at, inserted] = pair_ids_.try_emplace({service.value, backend.value},
+                                                    static_cast<std::uint32_t>(pairs_.size()));
   if (inserted) pairs_.push_back({service, backend});
   return at->second;
 }

@@ -12,13 +12,16 @@
 
 namespace poise::control {
 
-/// Turns configurations into snapshots, and remembers which name has which id: a backend that two configurations both name
-/// keeps its id, and with it its counts, cursors and history. Control thread only.
+/// Turns configurations into snapshots, and remembers which name has which id: a backend that two
+/// configurations both name keeps its id, and with it its counts, cursors and history. Control
+/// thread only.
 class World {
  public:
-  World(proxy::Registries& registries, log::NameTable& names) : registries_(registries), names_(names) {}
+  World(proxy::Registries& registries, log::NameTable& names)
+      : registries_(registries), names_(names) {}
 
-  /// The next snapshot. Grows the registries and names the new ids, so do this before any worker sees it.
+  /// The next snapshot. Grows the registries and names the new ids, so do this before any worker
+  /// sees it.
   [[nodiscard]] std::unique_ptr<const proxy::Snapshot> next(const config::Config& config);
 
   [[nodiscard]] ServiceId service(const std::string& name) const { return services_.at(name); }
@@ -29,7 +32,9 @@ class World {
     BackendId backend;  ///< none: sessions that got no backend
   };
   [[nodiscard]] const std::vector<Pair>& pairs() const { return pairs_; }
-  [[nodiscard]] std::uint32_t services() const { return static_cast<std::uint32_t>(services_.size()); }
+  [[nodiscard]] std::uint32_t services() const {
+    return static_cast<std::uint32_t>(services_.size());
+  }
 
  private:
   struct BackendKey {

@@ -18,7 +18,9 @@ BlockPool::BlockPool(std::uint32_t blocks_max) : blocks_max_(blocks_max) {
   memory_ = static_cast<std::byte*>(memory);
 }
 
-BlockPool::~BlockPool() { ::munmap(memory_, blocks_max_ * kBlockBytes); }
+BlockPool::~BlockPool() {
+  ::munmap(memory_, blocks_max_ * kBlockBytes);
+}
 
 std::uint32_t BlockPool::take() {
   std::uint32_t block = kNoBlock;

@@ -9,13 +9,15 @@ namespace poise::io {
 
 inline constexpr std::uint32_t kNoBlock = UINT32_MAX;
 
-/// Private memory for what a send could not take at once: blocks of 16 KiB, chained by index, from one reservation that
-/// costs nothing until touched. Bounded; memory beyond a few free blocks goes back to the kernel. One thread.
+/// Private memory for what a send could not take at once: blocks of 16 KiB, chained by index, from
+/// one reservation that costs nothing until touched. Bounded; memory beyond a few free blocks goes
+/// back to the kernel. One thread.
 class BlockPool {
  public:
   static constexpr std::size_t kBlockBytes = 16384;
 
-  /// Reserves address space for `blocks_max` blocks; throws std::bad_alloc when even that is not to be had.
+  /// Reserves address space for `blocks_max` blocks; throws std::bad_alloc when even that is not to
+  /// be had.
   explicit BlockPool(std::uint32_t blocks_max);
   ~BlockPool();
   BlockPool(const BlockPool&) = delete;
@@ -36,7 +38,7 @@ class BlockPool {
   std::byte* memory_ = nullptr;
   std::uint32_t blocks_max_;
   std::uint32_t used_ = 0;
-  std::uint32_t fresh_ = 0;  // blocks from here on were never taken
+  std::uint32_t fresh_ = 0;          // blocks from here on were never taken
   std::vector<std::uint32_t> warm_;  // free, their memory still there
   std::vector<std::uint32_t> cold_;  // free, their memory given back
   std::vector<std::uint32_t> next_;

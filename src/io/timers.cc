@@ -12,13 +12,15 @@ void TimerWheel::set(std::uint32_t slot, Tick tick) {
   if (slot >= nodes_.size()) nodes_.resize(slot + 1);
   unlink(slot);
   tick = std::max(tick, now_ + 1);
-  // On level L a bucket is 8^L ticks wide; a deadline at least eight buckets away has its bucket's start in the future.
+  // On level L a bucket is 8^L ticks wide; a deadline at least eight buckets away has its bucket's
+  // start in the future.
   const Tick away = tick - now_;
   unsigned level = 0;
   while (level + 1 < kLevels && away >= (kBuckets << (level * kLevelShift))) ++level;
   const unsigned shift = level * kLevelShift;
   Tick bucket_tick = tick >> shift;
-  if (away >= (kBuckets << shift)) bucket_tick = (now_ >> shift) + kBuckets - 1;  // beyond the wheel: ask again then
+  if (away >= (kBuckets << shift))
+    bucket_tick = (now_ >> shift) + kBuckets - 1;  // beyond the wheel: ask again then
   const unsigned bucket = bucket_tick % kBuckets;
   Node& node = nodes_[slot];
   node.where = static_cast<std::uint16_t>(level * kBuckets + bucket);
@@ -39,14 +41,16 @@ TimerWheel::Tick TimerWheel::next() const {
     if (occupied_[level] == 0) continue;
     const unsigned shift = level * kLevelShift;
     const Tick following = (now_ >> shift) + 1;
-    const int skip = std::countr_zero(std::rotr(occupied_[level], static_cast<int>(following % kBuckets)));
+    const int skip =
+        std::countr_zero(std::rotr(occupied_[level], static_cast<int>(following % kBuckets)));
     earliest = std::min(earliest, (following + static_cast<Tick>(skip)) << shift);
   }
   return earliest;
 }
 
 std::uint64_t TimerWheel::range_mask(unsigned first, unsigned count) {
-  const std::uint64_t ones = count >= kBuckets ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+  const std::uint64_t ones =
+      count >= kBuckets ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
   return std::rotl(ones, static_cast<int>(first));
 }
 
@@ -68,8 +72,10 @@ void TimerWheel::unlink(std::uint32_t slot) {
   if (node.where == kNowhere) return;
   if (node.where != kDue) {
     const unsigned level = node.where / kBuckets, bucket = node.where % kBuckets;
-    if (node.previous == kNone) heads_[level][bucket] = node.next;
-    else nodes_[node.previous].next = node.next;
+    if (node.previous == kNone)
+      heads_[level][bucket] = node.next;
+    else
+      nodes_[node.previous].next = node.next;
     if (node.next != kNone) nodes_[node.next].previous = node.previous;
     if (heads_[level][bucket] == kNone) occupied_[level] &= ~(std::uint64_t{1} << bucket);
   }

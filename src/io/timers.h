@@ -6,11 +6,13 @@
 
 namespace poise::io {
 
-/// One coarse deadline for each of many slots; setting, moving and removing one are O(1), waiting costs nothing.
+/// One coarse deadline for each of many slots; setting, moving and removing one are O(1), waiting
+/// costs nothing.
 ///
-/// A slot may come up early, never late by more than a tick: far deadlines lie in coarse buckets that are opened when
-/// they begin, and the owner, who knows its exact deadline, sets the slot again. So nothing is ever moved between buckets
-/// here, and 9,500 idle sessions cost a few visits each in half an hour. One thread. Ticks are the caller's unit.
+/// A slot may come up early, never late by more than a tick: far deadlines lie in coarse buckets
+/// that are opened when they begin, and the owner, who knows its exact deadline, sets the slot
+/// again. So nothing is ever moved between buckets here, and 9,500 idle sessions cost a few visits
+/// each in half an hour. One thread. Ticks are the caller's unit.
 class TimerWheel {
  public:
   using Tick = std::uint32_t;
@@ -22,7 +24,8 @@ class TimerWheel {
   void set(std::uint32_t slot, Tick tick);
   void remove(std::uint32_t slot);
 
-  /// Calls `due(slot)` for each slot whose bucket has begun by `now`; the slot is unset by then, and `due` may set it again.
+  /// Calls `due(slot)` for each slot whose bucket has begun by `now`; the slot is unset by then,
+  /// and `due` may set it again.
   template <class Due>
   void expire(Tick now, Due&& due) {
     if (now <= now_) return;

@@ -1,6 +1,7 @@
 #include "io/uring.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <liburing.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
@@ -19,8 +20,6 @@
 #include <cstring>
 #include <vector>
 
-#include <fmt/format.h>
-
 #include "net/fd.h"
 #include "net/socket.h"
 #include "poise/check.h"
@@ -34,25 +33,35 @@ constexpr std::uint32_t kPipeBytes = 1 << 20;  // 64 KiB pipes cost half as much
 // Our own operations carry Op::none; the slot says which.
 constexpr std::uint32_t kIgnored = 0, kTimer = 1, kWake = 2;
 
-std::uint64_t pack(Tag tag) { return std::bit_cast<std::uint64_t>(tag); }
-Tag unpack(std::uint64_t data) { return std::bit_cast<Tag>(data); }
-std::uint64_t own(std::uint32_t what) { return pack(Tag{.slot = what}); }
+std::uint64_t pack(Tag tag) {
+  return std::bit_cast<std::uint64_t>(tag);
+}
+Tag unpack(std::uint64_t data) {
+  return std::bit_cast<Tag>(data);
+}
+std::uint64_t own(std::uint32_t what) {
+  return pack(Tag{.slot = what});
+}
 
 Error setup_error(int error) {
   const std::string where = "io_uring";
   switch (error) {
     case EPERM:
       return {where,
-              "not permitted here: sysctl kernel.io_uring_disabled must be 0 (or 1 with this process in "
-              "kernel.io_uring_group), and the container's or the unit's seccomp filter must allow io_uring_setup"};
+              "not permitted here: sysctl kernel.io_uring_disabled must be 0 (or 1 with this "
+              "process in "
+              "kernel.io_uring_group), and the container's or the unit's seccomp filter must allow "
+              "io_uring_setup"};
     case ENOSYS:
       return {where,
-              "this kernel has no io_uring, or a seccomp filter hides it (containers: allow io_uring_setup, "
+              "this kernel has no io_uring, or a seccomp filter hides it (containers: allow "
+              "io_uring_setup, "
               "io_uring_enter, io_uring_register)"};
     case ENOMEM: {
       rlimit limit{};
       getrlimit(RLIMIT_MEMLOCK, &limit);
-      return {where, fmt::format("no memory for the ring: RLIMIT_MEMLOCK is {} bytes; set LimitMEMLOCK=infinity in the "
+      return {where, fmt::format("no memory for the ring: RLIMIT_MEMLOCK is {} bytes; set "
+                                 "LimitMEMLOCK=infinity in the "
                                  "unit, or ulimit -l unlimited",
                                  limit.rlim_cur)};
     }
@@ -75,9 +84,11 @@ class Uring final : public Io {
 
   Result<void> open() {
     io_uring_params params{};
-    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE |
+                   IORING_SETUP_CLAMP;
     params.cq_entries = options_.completion_entries;
-    if (const int error = io_uring_queue_init_params(options_.submission_entries, &ring_, &params); error < 0)
+    if (const int error = io_uring_queue_init_params(options_.submission_entries, &ring_, &params);
+        error < 0)
       return setup_error(-error);
     ring_ready_ = true;
     io_uring_register_ring_fd(&ring_);  // saves a file lookup a call; an old kernel just refuses
@@ -99,7 +110,8 @@ class Uring final : public Io {
   void connect(int fd, const Address& to, Tag tag) override {
     if (addresses_used_ == addresses_.size()) begin();
     io_uring_sqe* sqe = next();
-    sockaddr_storage& storage = addresses_[addresses_used_++];  // the kernel copies it at submission
+    sockaddr_storage& storage =
+        addresses_[addresses_used_++];  // the kernel copies it at submission
     const socklen_t length = to.to_sockaddr(storage);
     io_uring_prep_connect(sqe, fd, reinterpret_cast<const sockaddr*>(&storage), length);
     io_uring_sqe_set_data64(sqe, pack(tag));
@@ -121,10 +133,12 @@ class Uring final : public Io {
   }
 
   void send_quietly(int fd, std::span<const std::byte> bytes, Tag tag) override {
-    // MSG_DONTWAIT: done, or not, within the submit. MSG_WAITALL: a short send counts as failed, and so is
-    // reported in spite of CQE_SKIP_SUCCESS. check_quiet_sends() proves this of the kernel it runs on.
+    // MSG_DONTWAIT: done, or not, within the submit. MSG_WAITALL: a short send counts as failed,
+    // and so is reported in spite of CQE_SKIP_SUCCESS. check_quiet_sends() proves this of the
+    // kernel it runs on.
     io_uring_sqe* sqe = next();
-    io_uring_prep_send(sqe, fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL);
+    io_uring_prep_send(sqe, fd, bytes.data(), bytes.size(),
+                       MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, pack(tag));
   }
@@ -152,7 +166,8 @@ class Uring final : public Io {
     const int on = 1;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (congestion != "system")
-      ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion.data(), static_cast<socklen_t>(congestion.size()));
+      ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion.data(),
+                   static_cast<socklen_t>(congestion.size()));
     return fd;
   }
 
@@ -161,19 +176,22 @@ class Uring final : public Io {
     return fd < 0 ? -errno : fd;
   }
 
-  std::ptrdiff_t send_now(int fd, std::span<const std::span<const std::byte>> parts, bool last) override {
+  std::ptrdiff_t send_now(int fd, std::span<const std::span<const std::byte>> parts,
+                          bool last) override {
     std::array<iovec, 64> vectors;
     std::size_t count = 0, total = 0;
     for (const auto& part : parts) {
       if (count == vectors.size()) break;
-      vectors[count++] = {const_cast<std::byte*>(part.data()), part.size()};  // NOLINT: sendmsg does not write
+      vectors[count++] = {const_cast<std::byte*>(part.data()),
+                          part.size()};  // NOLINT: sendmsg does not write
       total += part.size();
     }
     msghdr message{};
     message.msg_iov = vectors.data();
     message.msg_iovlen = count;
     const bool whole = count == parts.size();
-    const ssize_t sent = ::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT | (last && whole ? MSG_MORE : 0));
+    const ssize_t sent =
+        ::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT | (last && whole ? MSG_MORE : 0));
     if (sent < 0) return -errno;
     if (last && whole && static_cast<std::size_t>(sent) == total) ::shutdown(fd, SHUT_WR);
     return sent;
@@ -191,7 +209,8 @@ class Uring final : public Io {
     return ::ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<std::uint32_t>(bytes) : 0;
   }
 
-  void set_keepalive(int fd, std::chrono::milliseconds idle, std::chrono::milliseconds user_timeout) override {
+  void set_keepalive(int fd, std::chrono::milliseconds idle,
+                     std::chrono::milliseconds user_timeout) override {
     net::set_keepalive(fd, idle, user_timeout);
   }
   Address local_address(int fd) override { return net::local_address(fd); }
@@ -221,7 +240,8 @@ class Uring final : public Io {
     return moved < 0 ? -errno : moved;
   }
 
-  [[nodiscard]] std::span<const std::byte> buffer(std::uint16_t id, std::int32_t length) const override {
+  [[nodiscard]] std::span<const std::byte> buffer(std::uint16_t id,
+                                                  std::int32_t length) const override {
     return {buffer_at(id), static_cast<std::size_t>(length)};
   }
 
@@ -250,8 +270,10 @@ class Uring final : public Io {
       arm_timer(until);
       const int result = io_uring_submit_and_wait(&ring_, 1);
       addresses_used_ = 0;
-      // EBUSY: the completion queue must be emptied first. EAGAIN: no memory for a request now. Both pass.
-      CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN || result == -ETIME);
+      // EBUSY: the completion queue must be emptied first. EAGAIN: no memory for a request now.
+      // Both pass.
+      CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN ||
+            result == -ETIME);
       timed_out_ = false;
       const auto done = collect();
       if (!done.empty() || timed_out_ || result == -EINTR) return done;
@@ -270,25 +292,30 @@ class Uring final : public Io {
 
   Result<void> make_buffers() {
     buffer_ring_bytes_ = options_.buffers * sizeof(io_uring_buf);
-    void* ring = ::mmap(nullptr, buffer_ring_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* ring = ::mmap(nullptr, buffer_ring_bytes_, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     buffer_memory_bytes_ = static_cast<std::size_t>(options_.buffers) * options_.buffer_bytes;
-    void* memory = ::mmap(nullptr, buffer_memory_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory = ::mmap(nullptr, buffer_memory_bytes_, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (ring != MAP_FAILED) buffer_ring_ = static_cast<io_uring_buf_ring*>(ring);
     if (memory != MAP_FAILED) buffer_memory_ = static_cast<std::byte*>(memory);
     if (buffer_ring_ == nullptr || buffer_memory_ == nullptr)
-      return Error{"io_uring", fmt::format("no memory for {} receive buffers of {} bytes", options_.buffers,
-                                           options_.buffer_bytes)};
+      return Error{"io_uring", fmt::format("no memory for {} receive buffers of {} bytes",
+                                           options_.buffers, options_.buffer_bytes)};
     io_uring_buf_reg registration{};
     registration.ring_addr = reinterpret_cast<std::uint64_t>(buffer_ring_);
     registration.ring_entries = options_.buffers;
     registration.bgid = kBufferGroup;
-    if (const int error = io_uring_register_buf_ring(&ring_, &registration, 0); error < 0) return setup_error(-error);
+    if (const int error = io_uring_register_buf_ring(&ring_, &registration, 0); error < 0)
+      return setup_error(-error);
     io_uring_buf_ring_init(buffer_ring_);
-    for (unsigned id = 0; id < options_.buffers; ++id) release_buffer(static_cast<std::uint16_t>(id));
+    for (unsigned id = 0; id < options_.buffers; ++id)
+      release_buffer(static_cast<std::uint16_t>(id));
     return {};
   }
 
-  /// Sends more than fits into a socket and sees that the shortage is reported, and a success is not.
+  /// Sends more than fits into a socket and sees that the shortage is reported, and a success is
+  /// not.
   Result<void> check_quiet_sends() {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
@@ -299,11 +326,14 @@ class Uring final : public Io {
     send_quietly(a.get(), std::span(much).first(64), small);
     send_quietly(a.get(), much, large);
     const auto reports = submit();
-    const bool as_expected = reports.size() == 1 && reports[0].tag == large &&
-                             (reports[0].res == -EAGAIN || (reports[0].res > 0 && reports[0].res < (1 << 22)));
+    const bool as_expected =
+        reports.size() == 1 && reports[0].tag == large &&
+        (reports[0].res == -EAGAIN || (reports[0].res > 0 && reports[0].res < (1 << 22)));
     if (!as_expected)
-      return Error{"io_uring", "this kernel does not report a short send as poise needs it: Linux 6.1 or newer is "
-                               "required"};
+      return Error{
+          "io_uring",
+          "this kernel does not report a short send as poise needs it: Linux 6.1 or newer is "
+          "required"};
     return {};
   }
 
@@ -336,8 +366,8 @@ class Uring final : public Io {
     io_uring_sqe_set_data64(sqe, own(kWake));
   }
 
-  /// One timeout is armed at a time, and only ever moved forward: deadlines mostly lie seconds away, so a
-  /// wait that ends sooner costs nothing here.
+  /// One timeout is armed at a time, and only ever moved forward: deadlines mostly lie seconds
+  /// away, so a wait that ends sooner costs nothing here.
   void arm_timer(Time until) {
     if (until >= timer_until_) return;
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(until);

@@ -19,7 +19,8 @@ std::uint64_t raise_descriptor_limit() {
 std::uint32_t sessions_for(std::uint64_t descriptors) {
   // A tiny limit (a test, a container) still serves: half of it, then.
   const std::uint64_t reserved = std::min<std::uint64_t>(kReservedDescriptors, descriptors / 2);
-  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>((descriptors - reserved) / 2, 1, 4'000'000));
+  return static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>((descriptors - reserved) / 2, 1, 4'000'000));
 }
 
 }  // namespace poise::net

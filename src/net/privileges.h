@@ -13,9 +13,9 @@ struct Capabilities {
   bool admin = false;           ///< CAP_NET_ADMIN: ip_vs
 };
 
-/// Becomes `user` (its groups too) and keeps just these capabilities. Before any thread and before the first bind: a
-/// reuseport group must share one uid, and credentials are per thread in Linux. Without root it succeeds only if
-/// `user` is who we are already.
+/// Becomes `user` (its groups too) and keeps just these capabilities. Before any thread and before
+/// the first bind: a reuseport group must share one uid, and credentials are per thread in Linux.
+/// Without root it succeeds only if `user` is who we are already.
 Result<void> become(const std::string& user, const Capabilities& keep);
 
 }  // namespace poise::net

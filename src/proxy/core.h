@@ -25,13 +25,14 @@ constexpr Tick ticks(std::chrono::milliseconds time) {
 
 /// The bounds and habits of a worker; the tests make them small.
 struct Tuning {
-  std::uint32_t held_bytes_max = 65536;    ///< a direction that holds as much stops receiving
-  std::uint32_t blocks_max = 16384;        ///< of 16 KiB, for all directions of a worker
-  std::uint32_t pipes_max = 32;            ///< lent to directions in bulk
-  std::uint32_t bulk_after = 4;            ///< full receives in a row that turn a direction to splice
-  std::uint32_t bulk_small_max = 16;       ///< small splices in a row that turn it back
-  std::chrono::milliseconds park_after{5000};    ///< of silence: receives become polls
-  std::chrono::milliseconds reset_patience{5000};   ///< for what came before a reset to be acknowledged
+  std::uint32_t held_bytes_max = 65536;  ///< a direction that holds as much stops receiving
+  std::uint32_t blocks_max = 16384;      ///< of 16 KiB, for all directions of a worker
+  std::uint32_t pipes_max = 32;          ///< lent to directions in bulk
+  std::uint32_t bulk_after = 4;          ///< full receives in a row that turn a direction to splice
+  std::uint32_t bulk_small_max = 16;     ///< small splices in a row that turn it back
+  std::chrono::milliseconds park_after{5000};  ///< of silence: receives become polls
+  std::chrono::milliseconds reset_patience{
+      5000};  ///< for what came before a reset to be acknowledged
   std::chrono::milliseconds refusal_patience{5000};  ///< for a refused client to close its side
 };
 
@@ -62,7 +63,8 @@ class PipePool {
 /// Failed tries that the log line names.
 inline constexpr std::size_t kTryRecords = 4;
 
-/// What came of a session's tries at backends, kept apart because most sessions need one try and no record of it.
+/// What came of a session's tries at backends, kept apart because most sessions need one try and no
+/// record of it.
 struct Tries {
   static constexpr std::size_t kMax = 16;
   std::uint8_t count = 0;
@@ -101,9 +103,11 @@ struct Unflushed {
   io::Direction direction = io::Direction::to_backend;
 };
 
-/// What a worker offers its sessions: its ring, its memory, its clock, and the world as of this step. One thread.
+/// What a worker offers its sessions: its ring, its memory, its clock, and the world as of this
+/// step. One thread.
 struct Core {
-  Core(io::Io& io_in, Registries& registries_in, Counters& counters_in, const Tuning& tuning_in, std::uint32_t slots)
+  Core(io::Io& io_in, Registries& registries_in, Counters& counters_in, const Tuning& tuning_in,
+       std::uint32_t slots)
       : io(io_in),
         registries(registries_in),
         counters(counters_in),
@@ -124,17 +128,18 @@ struct Core {
   const Snapshot* snapshot = nullptr;
   log::SessionSink* log = nullptr;  ///< null: nobody wants records
 
-  io::Time now{};                     ///< read once a batch
-  Tick tick = 0;                      ///< now in ticks since the worker's start
+  io::Time now{};                             ///< read once a batch
+  Tick tick = 0;                              ///< now in ticks since the worker's start
   std::uint64_t random = 0x9e3779b97f4a7c15;  ///< xorshift state
   std::uint64_t next_session_id = 0;
 
-  /// Counts the hand-overs of queued operations to the kernel. What send_quietly() queued in one epoch has been sent, and any
-  /// shortage handled, when the next begins.
+  /// Counts the hand-overs of queued operations to the kernel. What send_quietly() queued in one
+  /// epoch has been sent, and any shortage handled, when the next begins.
   std::uint32_t epoch = 1;
-  std::vector<Unflushed> unflushed;        ///< flushed at the end of the batch
-  std::vector<std::uint16_t> in_kernel;    ///< receive buffers that quiet sends of this epoch read from
-  std::vector<std::uint32_t> to_release;   ///< finished sessions that wait for the epoch to end
+  std::vector<Unflushed> unflushed;  ///< flushed at the end of the batch
+  std::vector<std::uint16_t>
+      in_kernel;  ///< receive buffers that quiet sends of this epoch read from
+  std::vector<std::uint32_t> to_release;  ///< finished sessions that wait for the epoch to end
 
   /// Receive buffers delivered in this batch, chained by direction.
   struct Link {
@@ -143,7 +148,8 @@ struct Core {
   };
   std::vector<Link> chain;
 
-  std::function<void(std::uint32_t slot)> free_slot;  ///< the session is over; the worker takes its slot back
+  std::function<void(std::uint32_t slot)>
+      free_slot;  ///< the session is over; the worker takes its slot back
 
   std::uint64_t next_random() {
     random ^= random << 13;

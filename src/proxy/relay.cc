@@ -12,8 +12,10 @@ bool Relay::append(io::BlockPool& blocks, std::span<const std::byte> bytes) {
     if (held_tail == io::kNoBlock || tail_length == io::BlockPool::kBlockBytes) {
       const std::uint32_t block = blocks.take();
       if (block == io::kNoBlock) return false;
-      if (held_tail == io::kNoBlock) held_head = block;
-      else blocks.set_next(held_tail, block);
+      if (held_tail == io::kNoBlock)
+        held_head = block;
+      else
+        blocks.set_next(held_tail, block);
       held_tail = block;
       tail_length = 0;
     }
@@ -29,7 +31,8 @@ bool Relay::append(io::BlockPool& blocks, std::span<const std::byte> bytes) {
 std::span<const std::byte> Relay::front(const io::BlockPool& blocks) const {
   if (held_bytes == 0) return {};
   const std::size_t end = held_head == held_tail ? tail_length : io::BlockPool::kBlockBytes;
-  return std::span<const std::byte>(blocks.bytes(held_head)).subspan(head_offset, end - head_offset);
+  return std::span<const std::byte>(blocks.bytes(held_head))
+      .subspan(head_offset, end - head_offset);
 }
 
 void Relay::consume(io::BlockPool& blocks, std::uint32_t taken) {

@@ -10,7 +10,8 @@
 
 namespace poise::proxy {
 
-/// What the receiving end of a direction should be doing. What it is doing now may still be on its way out.
+/// What the receiving end of a direction should be doing. What it is doing now may still be on its
+/// way out.
 enum class Goal : std::uint8_t {
   receive,  ///< multishot receive into shared buffers
   park,     ///< idle: a poll that holds no memory
@@ -22,7 +23,8 @@ enum class Goal : std::uint8_t {
 /// What is armed on the receiving end.
 enum class Armed : std::uint8_t { nothing, recv, poll };
 
-/// One direction of a session: what it has received, holds and has passed on. A plain value; Session drives it.
+/// One direction of a session: what it has received, holds and has passed on. A plain value;
+/// Session drives it.
 struct Relay {
   std::uint64_t bytes_total = 0;  ///< received from the source
 
@@ -46,14 +48,16 @@ struct Relay {
   std::uint8_t full_run = 0;   ///< full receives in a row
   std::uint8_t small_run = 0;  ///< small splices in a row
   bool cancelling : 1 = false;
-  bool sending : 1 = false;      ///< a send of held bytes, or a poll for room in bulk, is in flight
-  bool eof : 1 = false;          ///< the source has finished
-  bool fin_passed : 1 = false;   ///< and the sink has been told
-  bool sink_dead : 1 = false;    ///< the sink takes nothing any more
+  bool sending : 1 = false;     ///< a send of held bytes, or a poll for room in bulk, is in flight
+  bool eof : 1 = false;         ///< the source has finished
+  bool fin_passed : 1 = false;  ///< and the sink has been told
+  bool sink_dead : 1 = false;   ///< the sink takes nothing any more
 
   [[nodiscard]] bool has_batch() const { return batch_head != io::kNoBuffer; }
   /// Nothing received is still on its way to the sink (quiet sends apart).
-  [[nodiscard]] bool empty() const { return held_bytes == 0 && !has_batch() && pipe_bytes == 0 && !sending; }
+  [[nodiscard]] bool empty() const {
+    return held_bytes == 0 && !has_batch() && pipe_bytes == 0 && !sending;
+  }
 
   /// Copies to the end of what is held. False: no block was to be had; part may have been copied.
   bool append(io::BlockPool& blocks, std::span<const std::byte> bytes);

@@ -45,9 +45,11 @@ TryOutcome outcome_of(std::int32_t error) {
 
 }  // namespace
 
-// ---- opening and connecting ----------------------------------------------------------------------------------------
+// ---- opening and connecting
+// ----------------------------------------------------------------------------------------
 
-void Session::start(Core& core, std::uint32_t slot, int client, const Service& service, const Address& vip) {
+void Session::start(Core& core, std::uint32_t slot, int client, const Service& service,
+                    const Address& vip) {
   const std::uint16_t generation = generation_;
   *this = Session{};
   generation_ = generation;
@@ -66,7 +68,8 @@ void Session::start(Core& core, std::uint32_t slot, int client, const Service& s
   if (!client_address_) return close(core, CloseReason::client_gone);
   if (core.log != nullptr && core.log->start_enabled()) write_start(core);
   receive(core, Direction::to_backend);
-  if (service.sessions_max != 0 && before >= service.sessions_max) return refuse(core, RefusalReason::sessions);
+  if (service.sessions_max != 0 && before >= service.sessions_max)
+    return refuse(core, RefusalReason::sessions);
   connect_next(core);
 }
 
@@ -74,17 +77,20 @@ void Session::connect_next(Core& core) {
   const Service& service = core.service(service_);
   for (;;) {
     const std::size_t count = tries_ == Lender<Tries>::kNone ? 0 : core.tries[tries_].count;
-    if (count >= std::min<std::size_t>(service.tries, Tries::kMax)) return refuse(core, RefusalReason::all_failed);
+    if (count >= std::min<std::size_t>(service.tries, Tries::kMax))
+      return refuse(core, RefusalReason::all_failed);
     balance::PickRequest request;
-    request.source =
-        masked(client_address_, client_address_.is_v4() ? service.source_prefix_v4 : service.source_prefix_v6);
+    request.source = masked(client_address_, client_address_.is_v4() ? service.source_prefix_v4
+                                                                     : service.source_prefix_v6);
     request.random = core.next_random();
     if (count > 0) request.tried = std::span(core.tries[tries_].tried).first(count);
     const balance::Pick pick = service.pool->pick(request);
     if (pick.result != balance::PickResult::chosen) {
-      // Full is an answer of its own once there is a queue; until then it is one more way to have no backend.
-      return refuse(core, count > 0 && pick.result == balance::PickResult::no_backend ? RefusalReason::all_failed
-                                                                                        : RefusalReason::no_backend);
+      // Full is an answer of its own once there is a queue; until then it is one more way to have
+      // no backend.
+      return refuse(core, count > 0 && pick.result == balance::PickResult::no_backend
+                              ? RefusalReason::all_failed
+                              : RefusalReason::no_backend);
     }
     has_place_ = true;
     backend_id_ = pick.member->id;
@@ -118,7 +124,8 @@ void Session::on_connect(Core& core, std::int32_t res) {
   connect_us_ = saturated_us(core.now - started_) - connect_started_us_;
   state_ = State::relaying;
   core.counters.pairs[pair_].sessions_started.add();
-  last_activity_ = core.tick;  // the timer set for connect comes up in a few seconds and is then set right
+  last_activity_ =
+      core.tick;  // the timer set for connect comes up in a few seconds and is then set right
   receive(core, Direction::to_client);
   Relay& relay = at(Direction::to_backend);
   if (relay.held_bytes > 0) {
@@ -147,7 +154,8 @@ void Session::give_up_backend(Core& core) {
   backend_id_ = BackendId{};
 }
 
-/// Nobody can serve this client: FIN, then its own end is awaited so that no reset overtakes what it should read.
+/// Nobody can serve this client: FIN, then its own end is awaited so that no reset overtakes what
+/// it should read.
 void Session::refuse(Core& core, RefusalReason reason) {
   refusal_ = reason;
   core.counters.services[service_.value].refusals[static_cast<std::size_t>(reason)].add();
@@ -162,7 +170,8 @@ void Session::refuse(Core& core, RefusalReason reason) {
   core.wheel.set(slot_, deadline_);
 }
 
-// ---- completions ---------------------------------------------------------------------------------------------------
+// ---- completions
+// ---------------------------------------------------------------------------------------------------
 
 void Session::on_completion(Core& core, const io::Completion& done) {
   CHECK(done.tag.generation == generation_ && state_ != State::free);
@@ -192,7 +201,8 @@ void Session::on_completion(Core& core, const io::Completion& done) {
       relay.armed = Armed::nothing;
       relay.cancelling = false;
       if (done.res >= 0 && relay.goal == Goal::park) wake_up(core, direction);
-      if (done.res >= 0 && relay.goal == Goal::bulk && relay.pipe != PipePool::kNone) return pump(core, direction);
+      if (done.res >= 0 && relay.goal == Goal::bulk && relay.pipe != PipePool::kNone)
+        return pump(core, direction);
       return settle_source(core, direction);
     case Op::poll_out:
       relay.sending = false;
@@ -218,7 +228,8 @@ void Session::on_report(Core& core, const io::Completion& done) {
   if (hold(core, direction, whole.subspan(taken))) send_held(core, direction);
 }
 
-// ---- the receiving end of a direction ------------------------------------------------------------------------------
+// ---- the receiving end of a direction
+// ------------------------------------------------------------------------------
 
 void Session::receive(Core& core, Direction direction) {
   Relay& relay = at(direction);
@@ -281,12 +292,14 @@ void Session::on_recv(Core& core, const io::Completion& done) {
         core.chain[relay.batch_tail].next = done.buffer;
       } else {
         relay.batch_head = done.buffer;
-        core.unflushed.push_back({.slot = slot_, .generation = generation_, .direction = direction});
+        core.unflushed.push_back(
+            {.slot = slot_, .generation = generation_, .direction = direction});
       }
       relay.batch_tail = done.buffer;
       if (length == core.io.buffer_bytes()) {
         if (relay.full_run < UINT8_MAX) ++relay.full_run;
-        if (relay.full_run >= core.tuning.bulk_after && relay.goal == Goal::receive && core.tuning.pipes_max > 0)
+        if (relay.full_run >= core.tuning.bulk_after && relay.goal == Goal::receive &&
+            core.tuning.pipes_max > 0)
           ask_source(core, direction, Goal::bulk);
       } else {
         relay.full_run = 0;
@@ -329,13 +342,14 @@ void Session::on_eof(Core& core, Direction direction) {
   if (!at(opposite(direction)).eof) first_fin_ = direction;
   switch (state_) {
     case State::connecting:
-      // Mail clients wait for the greeting: one that closes before it has said anything has left. Elsewhere a FIN may be
-      // all that a client wants to say first.
+      // Mail clients wait for the greeting: one that closes before it has said anything has left.
+      // Elsewhere a FIN may be all that a client wants to say first.
       if (core.service(service_).protocol != Protocol::tcp && relay.held_bytes == 0)
         return close(core, CloseReason::client_gone);
       return;
     case State::relaying:
-      // The sink of the other direction died under a send: what came up to this EOF was the last of it.
+      // The sink of the other direction died under a send: what came up to this EOF was the last of
+      // it.
       if (at(opposite(direction)).sink_dead) return begin_reset(core, direction);
       if (relay.empty()) pass_fin(core, direction);
       return;
@@ -363,7 +377,8 @@ void Session::on_source_error(Core& core, Direction direction, std::int32_t /*er
     case State::resetting:
       // The side that should have been reset has gone by itself.
       if (direction != reset_)
-        close(core, reset_ == Direction::to_backend ? CloseReason::client_reset : CloseReason::backend_reset);
+        close(core, reset_ == Direction::to_backend ? CloseReason::client_reset
+                                                    : CloseReason::backend_reset);
       return;
     case State::free:
     case State::opening:
@@ -374,7 +389,8 @@ void Session::on_source_error(Core& core, Direction direction, std::int32_t /*er
   }
 }
 
-// ---- the sending end of a direction --------------------------------------------------------------------------------
+// ---- the sending end of a direction
+// --------------------------------------------------------------------------------
 
 void Session::flush(Core& core, Direction direction) {
   Relay& relay = at(direction);
@@ -406,8 +422,10 @@ void Session::flush(Core& core, Direction direction) {
     return;
   }
 
-  // Several buffers, or the last bytes before a FIN, or splice is to follow: at once, so that the order is certain.
-  const bool with_fin = relay.eof && state_ == State::relaying && !at(opposite(direction)).fin_passed;
+  // Several buffers, or the last bytes before a FIN, or splice is to follow: at once, so that the
+  // order is certain.
+  const bool with_fin =
+      relay.eof && state_ == State::relaying && !at(opposite(direction)).fin_passed;
   std::uint16_t id = first;
   while (id != io::kNoBuffer) {
     std::array<std::span<const std::byte>, 32> parts;
@@ -418,7 +436,8 @@ void Session::flush(Core& core, Direction direction) {
       total += parts[count++].size();
     }
     const bool last = with_fin && after == io::kNoBuffer;
-    const std::ptrdiff_t sent = core.io.send_now(sink(direction), std::span(parts).first(count), last);
+    const std::ptrdiff_t sent =
+        core.io.send_now(sink(direction), std::span(parts).first(count), last);
     if (sent < 0 && sent != -EAGAIN) {
       release_from(id);
       return on_sink_error(core, direction);
@@ -450,7 +469,8 @@ void Session::flush(Core& core, Direction direction) {
   drained(core, direction);
 }
 
-/// Keeps a copy until the sink takes it, and stops receiving at the mark. False: out of blocks, and the session is closing.
+/// Keeps a copy until the sink takes it, and stops receiving at the mark. False: out of blocks, and
+/// the session is closing.
 bool Session::hold(Core& core, Direction direction, std::span<const std::byte> bytes) {
   Relay& relay = at(direction);
   if (!relay.append(core.blocks, bytes)) {
@@ -458,8 +478,9 @@ bool Session::hold(Core& core, Direction direction, std::span<const std::byte> b
     return false;
   }
   // When memory gets scarce everybody who is slow gets less of it.
-  const std::uint32_t mark = core.blocks.used() * 2 > core.blocks.blocks_max() ? core.tuning.held_bytes_max / 4
-                                                                                : core.tuning.held_bytes_max;
+  const std::uint32_t mark = core.blocks.used() * 2 > core.blocks.blocks_max()
+                                 ? core.tuning.held_bytes_max / 4
+                                 : core.tuning.held_bytes_max;
   if (relay.held_bytes >= mark && relay.goal != Goal::end && relay.goal != Goal::stop) {
     relay.full_run = 0;
     ask_source(core, direction, Goal::stop);
@@ -501,7 +522,8 @@ void Session::drained(Core& core, Direction direction) {
   }
   if (relay.eof) return pass_fin(core, direction);
   if (relay.goal == Goal::stop) return ask_source(core, direction, Goal::receive);
-  if (relay.goal == Goal::bulk && relay.pipe == PipePool::kNone) return settle_source(core, direction);
+  if (relay.goal == Goal::bulk && relay.pipe == PipePool::kNone)
+    return settle_source(core, direction);
 }
 
 void Session::pass_fin(Core& core, Direction direction) {
@@ -509,12 +531,13 @@ void Session::pass_fin(Core& core, Direction direction) {
   if (relay.fin_passed) return;
   relay.fin_passed = true;
   if (at(opposite(direction)).fin_passed)
-    return close(core, first_fin_ == Direction::to_backend ? CloseReason::client_closed : CloseReason::backend_closed);
+    return close(core, first_fin_ == Direction::to_backend ? CloseReason::client_closed
+                                                           : CloseReason::backend_closed);
   core.io.shutdown_write(sink(direction));
 }
 
-/// The sink takes nothing any more (its side reset, or we were told so): drop what is meant for it. What the same
-/// socket still has for us comes first; then the reset is passed on.
+/// The sink takes nothing any more (its side reset, or we were told so): drop what is meant for it.
+/// What the same socket still has for us comes first; then the reset is passed on.
 void Session::on_sink_error(Core& core, Direction direction) {
   Relay& relay = at(direction);
   if (relay.sink_dead) return;
@@ -522,7 +545,8 @@ void Session::on_sink_error(Core& core, Direction direction) {
   ask_source(core, direction, Goal::end);
   if (state_ == State::resetting) {
     if (direction == reset_)
-      close(core, reset_ == Direction::to_backend ? CloseReason::client_reset : CloseReason::backend_reset);
+      close(core, reset_ == Direction::to_backend ? CloseReason::client_reset
+                                                  : CloseReason::backend_reset);
     return;
   }
   if (at(opposite(direction)).eof) begin_reset(core, opposite(direction));
@@ -542,15 +566,18 @@ void Session::drop_unsent(Core& core, Direction direction) {
     relay.pipe = PipePool::kNone;
     relay.pipe_bytes = 0;
   }
-  if (!relay.sending) relay.drop_held(core.blocks);  // else the kernel still reads it; on_send() drops it
+  if (!relay.sending)
+    relay.drop_held(core.blocks);  // else the kernel still reads it; on_send() drops it
 }
 
-// ---- bulk ----------------------------------------------------------------------------------------------------------
+// ---- bulk
+// ----------------------------------------------------------------------------------------------------------
 
 void Session::begin_bulk(Core& core, Direction direction) {
   Relay& relay = at(direction);
   if (!relay.empty() || quiet_epoch_ == core.epoch) {
-    // Splice would overtake what is on its way. drained() comes back here; a quiet send only needs the epoch to pass.
+    // Splice would overtake what is on its way. drained() comes back here; a quiet send only needs
+    // the epoch to pass.
     if (relay.empty()) receive(core, direction);
     return;
   }
@@ -566,12 +593,14 @@ void Session::begin_bulk(Core& core, Direction direction) {
 
 void Session::pump(Core& core, Direction direction) {
   Relay& relay = at(direction);
-  if (relay.pipe == PipePool::kNone) return settle_source(core, direction);  // dropped while a poll was out
+  if (relay.pipe == PipePool::kNone)
+    return settle_source(core, direction);  // dropped while a poll was out
   const io::Pipe& pipe = core.pipes[relay.pipe];
   for (int round = 0; round < 4; ++round) {
     if (relay.pipe_bytes == 0) {
       if (relay.small_run >= core.tuning.bulk_small_max) return leave_bulk(core, direction);
-      const std::ptrdiff_t got = core.io.splice(source(direction), pipe.write_end, pipe.capacity_bytes);
+      const std::ptrdiff_t got =
+          core.io.splice(source(direction), pipe.write_end, pipe.capacity_bytes);
       if (got == -EAGAIN) break;
       if (got == 0) {
         core.pipes.give_back(relay.pipe, true);
@@ -624,10 +653,11 @@ void Session::leave_bulk(Core& core, Direction direction) {
   settle_source(core, direction);
 }
 
-// ---- resets --------------------------------------------------------------------------------------------------------
+// ---- resets
+// --------------------------------------------------------------------------------------------------------
 
-/// The source of `direction` has reset, or died under our sends. What it had sent goes out first and is waited for: postscreen
-/// says 521 and resets, and the client must read the 521.
+/// The source of `direction` has reset, or died under our sends. What it had sent goes out first
+/// and is waited for: postscreen says 521 and resets, and the client must read the 521.
 void Session::begin_reset(Core& core, Direction direction) {
   state_ = State::resetting;
   reset_ = direction;
@@ -652,7 +682,8 @@ void Session::finish_reset(Core& core) {
   close(core, finished_before ? CloseReason::backend_closed : CloseReason::backend_reset);
 }
 
-// ---- time ----------------------------------------------------------------------------------------------------------
+// ---- time
+// ----------------------------------------------------------------------------------------------------------
 
 void Session::on_timer(Core& core) {
   switch (state_) {
@@ -680,7 +711,9 @@ void Session::on_timer(Core& core) {
 void Session::set_timer(Core& core) {
   const config::Timeouts& timeouts = core.service(service_).timeouts;
   const bool half_closed = at(Direction::to_backend).eof || at(Direction::to_client).eof;
-  const Tick limit = ticks(half_closed ? timeouts.half_closed : client_spoke_last_ ? timeouts.owed : timeouts.idle);
+  const Tick limit = ticks(half_closed          ? timeouts.half_closed
+                           : client_spoke_last_ ? timeouts.owed
+                                                : timeouts.idle);
   const Tick silent = core.tick - last_activity_;
   if (silent >= limit)
     return close(core, half_closed          ? CloseReason::half_closed_timeout
@@ -691,14 +724,15 @@ void Session::set_timer(Core& core) {
   core.wheel.set(slot_, last_activity_ + (parked_ ? limit : std::min(limit, park_after)));
 }
 
-/// Idle: no buffer, no message header, only a poll on each side. TCP keepalive towards the backend starts here: a short
-/// session never pays for it.
+/// Idle: no buffer, no message header, only a poll on each side. TCP keepalive towards the backend
+/// starts here: a short session never pays for it.
 void Session::park(Core& core) {
   parked_ = true;
   for (const Direction direction : kDirections) {
     Relay& relay = at(direction);
     if (relay.eof) continue;
-    if (relay.armed == Armed::recv && relay.goal == Goal::receive) ask_source(core, direction, Goal::park);
+    if (relay.armed == Armed::recv && relay.goal == Goal::receive)
+      ask_source(core, direction, Goal::park);
     if (relay.armed == Armed::poll && relay.goal == Goal::bulk && relay.pipe_bytes == 0) {
       core.pipes.give_back(relay.pipe, true);
       relay.pipe = PipePool::kNone;
@@ -713,14 +747,16 @@ void Session::park(Core& core) {
   }
 }
 
-/// Something stirs in a parked direction: receive again, and look in a while whether it is quiet again.
+/// Something stirs in a parked direction: receive again, and look in a while whether it is quiet
+/// again.
 void Session::wake_up(Core& core, Direction direction) {
   at(direction).goal = Goal::receive;
   parked_ = false;
   core.wheel.set(slot_, core.tick + ticks(core.tuning.park_after));
 }
 
-// ---- the end -------------------------------------------------------------------------------------------------------
+// ---- the end
+// -------------------------------------------------------------------------------------------------------
 
 void Session::close(Core& core, CloseReason reason) {
   if (state_ == State::closing || state_ == State::free) return;
@@ -750,7 +786,8 @@ void Session::count_end(Core& core) {
   PairCounters& pair = core.counters.pairs[served() ? pair_ : core.service(service_).pair_none];
   if (!served()) pair.sessions_started.add();
   pair.sessions_ended[static_cast<std::size_t>(reason_)].add();
-  for (const Direction direction : kDirections) pair.bytes[index(direction)].add(at(direction).bytes_total);
+  for (const Direction direction : kDirections)
+    pair.bytes[index(direction)].add(at(direction).bytes_total);
 }
 
 void Session::write_record(Core& core) {
@@ -768,7 +805,8 @@ void Session::write_record(Core& core) {
     record.destination = core.registries.backend_addresses[backend_id_.value];
   }
   record.connect_us = connect_us_;
-  record.total_us = static_cast<std::uint64_t>(duration_cast<microseconds>(core.now - started_).count());
+  record.total_us =
+      static_cast<std::uint64_t>(duration_cast<microseconds>(core.now - started_).count());
   record.bytes_to_backend = at(Direction::to_backend).bytes_total;
   record.bytes_to_client = at(Direction::to_client).bytes_total;
   record.close_reason = reason_;
@@ -781,7 +819,8 @@ void Session::write_record(Core& core) {
     const Tries& failed = core.tries[tries_];
     std::size_t count = std::min<std::size_t>(failed.count, kTryRecords);
     std::copy_n(failed.records.begin(), count, tries.begin());
-    if (served()) tries[count++] = TryRecord{.backend = backend_id_, .outcome = TryOutcome::ok, .words = {}};
+    if (served())
+      tries[count++] = TryRecord{.backend = backend_id_, .outcome = TryOutcome::ok, .words = {}};
     record.tries = std::span(tries).first(count);
   }
   core.log->write(record);
@@ -790,7 +829,8 @@ void Session::write_record(Core& core) {
 void Session::write_start(Core& core) {
   SessionStart start;
   start.id = id_;
-  start.started_unix_us = duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  start.started_unix_us =
+      duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   start.client = client_address_;
   start.vip = vip_.is_any() ? core.io.local_address(client_) : vip_;
   start.service = service_;

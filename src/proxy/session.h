@@ -16,14 +16,15 @@ using State = SessionState;
 
 /// One client connection and the backend connection made for it, from accept to last byte.
 ///
-/// A value in the worker's slab: two descriptors, two Relays and what the log line will say; no pointer, so that a session
-/// can be written down. Every entry point takes the Core. Invariants: close(reason) is the only way into `closing`; the
-/// descriptors are closed only when nothing is armed or in flight; each taken buffer, block, pipe and place is given
-/// back exactly once.
+/// A value in the worker's slab: two descriptors, two Relays and what the log line will say; no
+/// pointer, so that a session can be written down. Every entry point takes the Core. Invariants:
+/// close(reason) is the only way into `closing`; the descriptors are closed only when nothing is
+/// armed or in flight; each taken buffer, block, pipe and place is given back exactly once.
 class Session {
  public:
   /// Begins with a just accepted client. May end at once (then the slot is free again on return).
-  void start(Core& core, std::uint32_t slot, int client, const Service& service, const Address& vip);
+  void start(Core& core, std::uint32_t slot, int client, const Service& service,
+             const Address& vip);
 
   /// Anything but Op::report. The tag's slot and generation must be this session's.
   void on_completion(Core& core, const io::Completion& done);
@@ -43,12 +44,15 @@ class Session {
   [[nodiscard]] ServiceId service() const { return service_; }
   [[nodiscard]] BackendId backend() const { return backend_id_; }
   [[nodiscard]] bool client_spoke_last() const { return client_spoke_last_; }
-  [[nodiscard]] const Relay& relay(io::Direction direction) const { return relays_[index(direction)]; }
+  [[nodiscard]] const Relay& relay(io::Direction direction) const {
+    return relays_[index(direction)];
+  }
 
  private:
   static std::size_t index(io::Direction direction) { return static_cast<std::size_t>(direction); }
   static io::Direction opposite(io::Direction direction) {
-    return direction == io::Direction::to_backend ? io::Direction::to_client : io::Direction::to_backend;
+    return direction == io::Direction::to_backend ? io::Direction::to_client
+                                                  : io::Direction::to_backend;
   }
   Relay& at(io::Direction direction) { return relays_[index(direction)]; }
   [[nodiscard]] int source(io::Direction direction) const {
@@ -99,7 +103,9 @@ class Session {
   void wake_up(Core& core, io::Direction direction);
   void set_timer(Core& core);
   /// A backend was connected; asked once the session is closing.
-  [[nodiscard]] bool served() const { return state_at_end_ == State::relaying || state_at_end_ == State::resetting; }
+  [[nodiscard]] bool served() const {
+    return state_at_end_ == State::relaying || state_at_end_ == State::resetting;
+  }
   void write_record(Core& core);
   void write_start(Core& core);
   void count_end(Core& core);
@@ -131,7 +137,7 @@ class Session {
   io::Direction reset_ = io::Direction::to_backend;  ///< whose source reset, while resetting
   bool client_spoke_last_ : 1 = false;
   bool early_ : 1 = false;
-  bool has_place_ : 1 = false;         ///< a place at the backend is reserved
+  bool has_place_ : 1 = false;  ///< a place at the backend is reserved
   bool connect_timed_out_ : 1 = false;
   bool parked_ : 1 = false;
   bool keepalive_set_ : 1 = false;

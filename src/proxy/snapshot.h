@@ -37,11 +37,12 @@ struct Listener {
   Address address;
 };
 
-/// An immutable picture of everything a worker needs to serve. Made by control; a worker holds one at a time and
-/// acknowledges when it has let go of the one before.
+/// An immutable picture of everything a worker needs to serve. Made by control; a worker holds one
+/// at a time and acknowledges when it has let go of the one before.
 struct Snapshot {
   std::uint64_t version = 0;
-  std::vector<Service> services;  ///< by ServiceId; a removed service keeps its last settings for its last sessions
+  std::vector<Service>
+      services;  ///< by ServiceId; a removed service keeps its last settings for its last sessions
   std::vector<std::shared_ptr<const balance::Pool>> pools;
 };
 
@@ -50,11 +51,13 @@ struct alignas(64) ServiceState {
   std::atomic<std::uint32_t> sessions{0};
 };
 
-/// What changes and survives every snapshot, by stable id. Grown by control only, before it publishes what uses it.
+/// What changes and survives every snapshot, by stable id. Grown by control only, before it
+/// publishes what uses it.
 struct Registries {
   Registry<ServiceState> services;
   Registry<balance::BackendState> backends;
-  Registry<Address> backend_addresses;  ///< a backend that changes its address becomes another backend
+  Registry<Address>
+      backend_addresses;  ///< a backend that changes its address becomes another backend
   Registry<balance::PoolState> pools;
   std::atomic<std::uint32_t> sessions{0};  ///< of the whole process
   std::uint32_t sessions_max = 0;          ///< set before the workers start

@@ -15,7 +15,8 @@ namespace {
 constexpr std::size_t kSubmitFirst = 16;
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
-/// Untouched pages cost nothing: the slab is as large as the limit and as small as what was ever open at once.
+/// Untouched pages cost nothing: the slab is as large as the limit and as small as what was ever
+/// open at once.
 Session* map_slots(std::uint32_t sessions_max) {
   void* memory = ::mmap(nullptr, sessions_max * sizeof(Session), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -29,8 +30,8 @@ bool out_of_resources(std::int32_t error) {
 
 }  // namespace
 
-Worker::Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning, std::uint32_t sessions_max,
-               std::uint64_t first_session_id, log::SessionSink* log)
+Worker::Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning,
+               std::uint32_t sessions_max, std::uint64_t first_session_id, log::SessionSink* log)
     : core_(io, registries, counters, tuning, sessions_max),
       slots_(map_slots(sessions_max), Unmap(sessions_max * sizeof(Session))),
       slots_max_(sessions_max),
@@ -49,7 +50,9 @@ Worker::Worker(io::Io& io, Registries& registries, Counters& counters, const Tun
 
 Worker::~Worker() = default;
 
-void Worker::Unmap::operator()(Session* memory) const { ::munmap(memory, bytes); }
+void Worker::Unmap::operator()(Session* memory) const {
+  ::munmap(memory, bytes);
+}
 
 void Worker::post(Command command) {
   {
@@ -90,13 +93,14 @@ io::Time Worker::next_deadline() const {
   if (!core_.unflushed.empty() || !core_.to_release.empty()) return io::Time{};
   io::Time until = accept_again_;
   const Tick next = core_.wheel.next();
-  if (next != io::TimerWheel::kNever) until = std::min(until, start_ + (next - 1) * io::Time(kTick));
+  if (next != io::TimerWheel::kNever)
+    until = std::min(until, start_ + (next - 1) * io::Time(kTick));
   return until;
 }
 
 void Worker::dispatch(std::span<const io::Completion> batch) {
-  // Shortages first: they speak of what was queued before anything in this batch had happened, and when they are dealt with
-  // the buffers they read from can go back.
+  // Shortages first: they speak of what was queued before anything in this batch had happened, and
+  // when they are dealt with the buffers they read from can go back.
   if (!core_.in_kernel.empty())
     for (const io::Completion& done : batch)
       if (done.tag.op == io::Op::report) slots_[done.tag.slot].on_report(core_, done);
@@ -140,10 +144,12 @@ void Worker::flush() {
   core_.unflushed.clear();
 }
 
-// ---- listeners -----------------------------------------------------------------------------------------------------
+// ---- listeners
+// -----------------------------------------------------------------------------------------------------
 
 void Worker::arm(std::uint32_t listener) {
-  core_.io.accept(accepting_[listener].listener.fd, io::Tag{.slot = listener, .op = io::Op::accept});
+  core_.io.accept(accepting_[listener].listener.fd,
+                  io::Tag{.slot = listener, .op = io::Op::accept});
   accepting_[listener].armed = true;
 }
 
@@ -189,7 +195,8 @@ void Worker::on_accept(const io::Completion& done) {
   if (done.res >= 0) {
     admit(accepting.listener, done.res);
   } else if (out_of_resources(done.res)) {
-    // The client stays in the kernel's queue; we look again when a session has ended, or in a moment.
+    // The client stays in the kernel's queue; we look again when a session has ended, or in a
+    // moment.
     core_.counters.worker.accept_paused.add();
     accept_again_ = std::min(accept_again_, core_.now + kAcceptPause);
     return;
@@ -197,14 +204,16 @@ void Worker::on_accept(const io::Completion& done) {
   if (accepting.armed) return;
   if (accepting.closing) {
     take_queued(accepting);
-    if (std::none_of(accepting_.begin(), accepting_.end(), [](const Accepting& each) { return each.armed; }))
+    if (std::none_of(accepting_.begin(), accepting_.end(),
+                     [](const Accepting& each) { return each.armed; }))
       listening_.store(false, std::memory_order_release);
   } else {
     arm(done.tag.slot);  // -ECONNABORTED and its like end a multishot, not a listener
   }
 }
 
-// ---- commands ------------------------------------------------------------------------------------------------------
+// ---- commands
+// ------------------------------------------------------------------------------------------------------
 
 void Worker::take_commands() {
   std::vector<Command> commands;
@@ -213,7 +222,8 @@ void Worker::take_commands() {
     commands.swap(mailbox_);
     has_mail_.store(false, std::memory_order_relaxed);
   }
-  for (const Command& command : commands) std::visit([this](const auto& each) { apply(each); }, command);
+  for (const Command& command : commands)
+    std::visit([this](const auto& each) { apply(each); }, command);
 }
 
 void Worker::apply(const Publish& command) {
@@ -248,7 +258,8 @@ void Worker::apply(const Stop& command) {
   stop_ = true;
   stop_at_once_ = stop_at_once_ || command.at_once;
   if (!stop_at_once_) return;
-  for (std::uint32_t slot = 0; slot < slots_used_; ++slot) slots_[slot].close(core_, CloseReason::shutdown);
+  for (std::uint32_t slot = 0; slot < slots_used_; ++slot)
+    slots_[slot].close(core_, CloseReason::shutdown);
 }
 
 }  // namespace poise::proxy

@@ -23,8 +23,8 @@ struct Publish {
 struct Listen {
   std::vector<Listener> listeners;  ///< in addition to those there are
 };
-/// Takes what the kernel has queued for the listeners, then lets go of them: control may close them when
-/// listening() has become false.
+/// Takes what the kernel has queued for the listeners, then lets go of them: control may close them
+/// when listening() has become false.
 struct StopListening {};
 /// Sessions that are still open end with `shutdown`; run() returns when none is left.
 struct Stop {
@@ -32,19 +32,22 @@ struct Stop {
 };
 using Command = std::variant<Publish, Listen, StopListening, Stop>;
 
-/// One thread's share of the work: its ring, its listeners of the reuseport groups, and its sessions from accept to last
-/// byte. Everything but post() and the read-only accessors marked so belongs to the thread that calls run() or step().
+/// One thread's share of the work: its ring, its listeners of the reuseport groups, and its
+/// sessions from accept to last byte. Everything but post() and the read-only accessors marked so
+/// belongs to the thread that calls run() or step().
 class Worker {
  public:
-  Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning, std::uint32_t sessions_max,
-         std::uint64_t first_session_id, log::SessionSink* log);
+  Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning,
+         std::uint32_t sessions_max, std::uint64_t first_session_id, log::SessionSink* log);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
   /// From any thread.
   void post(Command command);
-  [[nodiscard]] std::uint64_t acknowledged_version() const { return acknowledged_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::uint64_t acknowledged_version() const {
+    return acknowledged_.load(std::memory_order_acquire);
+  }
   [[nodiscard]] bool listening() const { return listening_.load(std::memory_order_acquire); }
   [[nodiscard]] std::uint32_t sessions() const { return open_.load(std::memory_order_relaxed); }
 
