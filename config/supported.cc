@@ -1,0 +1,41 @@
+#include "config/supported.h"
+
+#include <array>
+
+namespace poise::config {
+namespace {
+
+struct Line {
+  Feature feature;
+  bool supported;
+};
+
+constexpr std::array kLines{
+    Line{Feature::admin_socket, false},  Line{Feature::admin_http, false},
+    Line{Feature::log_journal, false},   Line{Feature::log_syslog, false},
+    Line{Feature::log_json, false},      Line{Feature::ipvs, false},
+    Line{Feature::accept_proxy, false},  Line{Feature::greeting, false},
+    Line{Feature::early_talk, false},    Line{Feature::refusal, false},
+    Line{Feature::access_lists, false},  Line{Feature::limits, false},
+    Line{Feature::sticky, false},        Line{Feature::queue, false},
+    Line{Feature::when_all_down, false}, Line{Feature::on_down, false},
+    Line{Feature::send_proxy, false},    Line{Feature::source_address, false},
+    Line{Feature::transparent, false},   Line{Feature::slow_start, false},
+    Line{Feature::connect_rate, false},  Line{Feature::passive, false},
+    Line{Feature::probe, false},         Line{Feature::probe_deep, false},
+    Line{Feature::backend_names, false},
+};
+static_assert(kLines.size() + 1 == static_cast<std::size_t>(Feature::count), "one line a feature");
+
+}  // namespace
+
+const Features& supported() {
+  static const Features features = [] {
+    Features on;
+    for (const Line& line : kLines) on.set(line.feature, line.supported);
+    return on;
+  }();
+  return features;
+}
+
+}  // namespace poise::config
