@@ -11,8 +11,8 @@
 namespace poise::proxy {
 namespace {
 
-/// With so many sends queued it pays to hand them over, take the buffers back and only then wait.
-constexpr std::size_t kSubmitFirst = 16;
+/// With so many receive buffers under queued sends, hand the sends over and take the buffers back before waiting.
+constexpr std::size_t kSubmitFirst = 64;
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
 /// Untouched pages cost nothing: the slab is as large as the limit and as small as what was ever
