@@ -1,0 +1,134 @@
+#include "balance/pool.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <variant>
+
+#include "balance/group.h"
+#include "balance/least_conn.h"
+#include "balance/maglev.h"
+#include "balance/random_two.h"
+#include "balance/round_robin.h"
+#include "balance/source_hash.h"
+#include "poise/check.h"
+
+namespace poise::balance {
+namespace {
+
+using Chooser = std::variant<RoundRobin, LeastConn, RandomTwo, SourceHash, Maglev>;
+
+Chooser make_chooser(config::Scheduler scheduler, Group group) {
+  switch (scheduler) {
+    case config::Scheduler::round_robin:
+      return RoundRobin(std::move(group));
+    case config::Scheduler::least_conn:
+      return LeastConn(std::move(group));
+    case config::Scheduler::random_two:
+      return RandomTwo(std::move(group));
+    case config::Scheduler::source_hash:
+      return SourceHash(std::move(group));
+    case config::Scheduler::maglev:
+      return Maglev(std::move(group));
+  }
+  CHECK(false);
+}
+
+struct Tier {
+  Group up;
+  Group down;
+  std::size_t members = 0;  ///< whatever their state
+
+  /// A tier smaller than min_up could never be used otherwise, and a single backup server is
+  /// common.
+  [[nodiscard]] bool suffices(unsigned min_up) const {
+    return up.size() >= std::clamp<std::size_t>(min_up, 1, members);
+  }
+};
+
+using Tiers = std::map<std::uint32_t, Tier>;
+
+Tiers sort_into_tiers(std::span<const Member> members) {
+  Tiers tiers;
+  for (const Member& member : members) {
+    CHECK(member.state != nullptr);
+    Tier& tier = tiers[member.tier];
+    ++tier.members;
+    if (!member.enabled || member.weight == 0) continue;
+    (member.up ? tier.up : tier.down).push_back(&member);
+  }
+  return tiers;
+}
+
+/// The lowest tier with min_up; without preempt the one in use as long as it has them. When none
+/// has, the lowest with anybody up: too few is better than nobody. When nobody is up, the lowest.
+std::uint32_t choose_tier(const Tiers& tiers, const PoolSpec& spec) {
+  const std::uint32_t in_use = spec.state->active_tier.load(std::memory_order_relaxed);
+  if (tiers.empty()) return in_use;
+  if (!spec.preempt) {
+    const auto current = tiers.find(in_use);
+    if (current != tiers.end() && current->second.suffices(spec.min_up)) return in_use;
+  }
+  for (const auto& [number, tier] : tiers) {
+    if (tier.suffices(spec.min_up)) return number;
+  }
+  for (const auto& [number, tier] : tiers) {
+    if (!tier.up.empty()) return number;
+  }
+  return tiers.begin()->first;
+}
+
+}  // namespace
+
+struct Pool::Stage {
+  Chooser chooser;
+
+  [[nodiscard]] const Member* pick(Search& search) const {
+    return std::visit([&](const auto& scheduler) { return scheduler.pick(search); }, chooser);
+  }
+};
+
+Pool::Pool(PoolSpec spec) : spec_(std::move(spec)) {
+  CHECK(spec_.state != nullptr);
+  CHECK(spec_.members.size() <= kMembersMax);
+  Tiers tiers = sort_into_tiers(spec_.members);
+  active_tier_ = choose_tier(tiers, spec_);
+  spec_.state->active_tier.store(active_tier_, std::memory_order_relaxed);
+
+  const auto add = [this](Group& group) {
+    if (!group.empty()) stages_.push_back({make_chooser(spec_.scheduler, std::move(group))});
+    group.clear();
+  };
+  if (const auto active = tiers.find(active_tier_); active != tiers.end()) add(active->second.up);
+  for (auto& [number, tier] : tiers) {
+    if (tier.suffices(spec_.min_up)) add(tier.up);
+  }
+  for (auto& [number, tier] : tiers) add(tier.up);
+  stages_up_ = stages_.size();
+  if (spec_.when_all_down == config::WhenAllDown::attempt) {
+    for (auto& [number, tier] : tiers) add(tier.down);
+  }
+}
+
+Pool::Pool(Pool&&) noexcept = default;
+Pool& Pool::operator=(Pool&&) noexcept = default;
+Pool::~Pool() = default;
+
+Pick Pool::pick(const PickRequest& request) const {
+  Search search{request, *spec_.state, request.tried.empty()};
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    if (const Member* member = stages_[i].pick(search)) return {PickResult::chosen, member};
+    // Full is not down: whoever is down is not asked while an up one only needs waiting for.
+    const bool last_up = i + 1 == stages_up_;
+    if (search.met_full && (spec_.overflow == config::Overflow::queue || last_up)) break;
+    search.first = false;
+  }
+  return {search.met_full ? PickResult::full : PickResult::no_backend, nullptr};
+}
+
+void Pool::release(BackendState& state) {
+  const std::uint32_t before = state.sessions.fetch_sub(1);
+  CHECK(before != 0);
+}
+
+}  // namespace poise::balance
