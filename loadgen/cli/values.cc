@@ -1,0 +1,60 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <fstream>
+#include <map>
+
+#include "loadgen/cli/command.h"
+
+namespace poise::loadgen {
+
+Protocol parse_protocol(const std::string& name) {
+  for (std::size_t at = 0; at < kProtocolNames.size(); ++at) {
+    if (name != kProtocolNames[at]) continue;
+    const auto protocol = static_cast<Protocol>(at);
+    if (is_implicit_tls(protocol) || protocol == Protocol::managesieve ||
+        protocol == Protocol::tcp) {
+      throw CLI::ValidationError(
+          "--protocol",
+          fmt::format("{} is not supported yet; there are smtp, submission, lmtp, imap, pop3",
+                      name));
+    }
+    return protocol;
+  }
+  throw CLI::ValidationError(
+      "--protocol",
+      fmt::format("no protocol {}; there are smtp, submission, lmtp, imap, pop3", name));
+}
+
+CLI::Validator duration_in_seconds() {
+  const std::map<std::string, double> units{{"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}};
+  return CLI::AsNumberWithUnit(units, CLI::AsNumberWithUnit::CASE_SENSITIVE, "TIME");
+}
+
+CLI::Validator size_in_bytes() {
+  return CLI::AsSizeValue(false);
+}
+
+CLI::Validator rate_per_second() {
+  return CLI::Validator(
+      [](std::string& text) {
+        if (text.ends_with("/s")) text.resize(text.size() - 2);
+        return std::string();
+      },
+      "RATE");
+}
+
+bool write_result(const std::string& path, const std::string& text) {
+  if (path == "-") {
+    fmt::print("{}\n", text);
+    return true;
+  }
+  std::ofstream file(path);
+  file << text << '\n';
+  file.close();
+  if (file) return true;
+  fmt::print(stderr, "poise-load: cannot write {}\n", path);
+  return false;
+}
+
+}  // namespace poise::loadgen

@@ -1,0 +1,145 @@
+#include "loadgen/client/smtp_dialogue.h"
+
+#include <fmt/format.h>
+
+#include "loadgen/text/words.h"
+
+namespace poise::loadgen {
+
+void SmtpClientDialogue::say(std::string_view line, ClientWire& wire) {
+  wire.out.append(line);
+  wire.out.append("\r\n");
+}
+
+void SmtpClientDialogue::receive(std::string_view bytes, ClientWire& wire) {
+  while (state_ != State::done && state_ != State::failed) {
+    switch (replies_.next(bytes)) {
+      case mail::ReplyReader::Status::more:
+        return;
+      case mail::ReplyReader::Status::malformed:
+        return fail(step_ == Step::greeting ? Failure::greeting_junk : Failure::junk);
+      case mail::ReplyReader::Status::complete:
+        on_reply(wire);
+    }
+  }
+}
+
+void SmtpClientDialogue::on_greeting(ClientWire& wire) {
+  const std::string_view text = replies_.text();
+  server_name_ = text.substr(0, text.find_first_of(" \n"));
+  if (replies_.code() != 220) {
+    const int kind = replies_.code() / 100;
+    const Failure failure = kind == 4   ? Failure::greeting_421
+                            : kind == 5 ? Failure::greeting_5yz
+                                        : Failure::greeting_junk;
+    note_failure(failure, fmt::format("{}", replies_.code()));
+    if (replies_.code() == 421) return fail(failure);  // it closes by itself
+    state_ = State::talking;
+    return send_quit(wire);
+  }
+  state_ = State::talking;
+  if (script_.connect_only) return send_quit(wire);
+  messages_left_ = script_.messages;
+  say(fmt::format("{} {}", is_lmtp() ? "LHLO" : "EHLO", script_.helo), wire);
+  step_ = Step::hello;
+}
+
+void SmtpClientDialogue::on_reply(ClientWire& wire) {
+  if (step_ == Step::greeting) return on_greeting(wire);
+  const int code = replies_.code();
+  if (step_ == Step::quit) {
+    // With pipelining, replies to what had been sent before the QUIT may come first.
+    if (code == 221)
+      state_ = is_leaving() ? State::failed : State::done;
+    else if (code == 421)
+      fail(Failure::service_closing, "421");
+    return;
+  }
+  if (code == 421) return fail(Failure::service_closing, "421");
+  if (step_ == Step::body) return on_body_reply(wire);
+  const int expected = step_ == Step::data ? 3 : 2;
+  if (code / 100 != expected) return give_up(wire);
+  switch (step_) {
+    case Step::hello:
+      if (script_.protocol == Protocol::submission) {
+        say(fmt::format("AUTH PLAIN {}", base64_plain(script_.user, script_.password)), wire);
+        step_ = Step::auth;
+        return;
+      }
+      return begin_message(wire);
+    case Step::auth:
+      return begin_message(wire);
+    case Step::mail:
+      step_ = Step::rcpt;
+      if (!script_.pipelining) send_rcpt(wire);
+      return;
+    case Step::rcpt:
+      ++recipients_answered_;
+      if (recipients_sent_ < script_.recipients) return send_rcpt(wire);
+      if (recipients_answered_ < script_.recipients) return;
+      step_ = Step::data;
+      if (!script_.pipelining) say("DATA", wire);
+      return;
+    case Step::data:
+      return send_body(wire);
+    case Step::greeting:
+    case Step::body:
+    case Step::quit:
+      break;
+  }
+}
+
+void SmtpClientDialogue::begin_message(ClientWire& wire) {
+  --messages_left_;
+  recipients_sent_ = recipients_answered_ = body_replies_ = 0;
+  step_ = Step::mail;
+  say(fmt::format("MAIL FROM:<{}>", script_.sender), wire);
+  if (!script_.pipelining) return;
+  while (recipients_sent_ < script_.recipients) send_rcpt(wire);
+  say("DATA", wire);
+}
+
+void SmtpClientDialogue::send_rcpt(ClientWire& wire) {
+  if (recipients_sent_ == 0)
+    say(fmt::format("RCPT TO:<{}>", script_.recipient), wire);
+  else
+    say(fmt::format("RCPT TO:<{}{}>", recipients_sent_ + 1, script_.recipient), wire);
+  ++recipients_sent_;
+}
+
+void SmtpClientDialogue::send_body(ClientWire& wire) {
+  std::string header;
+  id_ = messages_.next(header);
+  wire.out.append(header);
+  wire.out.append_shared(messages_.body());
+  step_ = Step::body;
+}
+
+void SmtpClientDialogue::on_body_reply(ClientWire& wire) {
+  if (replies_.code() / 100 != 2) return give_up(wire);
+  if (is_lmtp() && ++body_replies_ < script_.recipients) return;
+  wire.accepted += id_;
+  wire.accepted += '\n';
+  ++wire.submits;
+  if (messages_left_ > 0) return begin_message(wire);
+  send_quit(wire);
+}
+
+void SmtpClientDialogue::send_quit(ClientWire& wire) {
+  say("QUIT", wire);
+  step_ = Step::quit;
+}
+
+void SmtpClientDialogue::give_up(ClientWire& wire) {
+  const int code = replies_.code();
+  note_failure(code / 100 == 4   ? Failure::temporary
+               : code / 100 == 5 ? Failure::permanent
+                                 : Failure::junk,
+               fmt::format("{}", code));
+  // A pipelined DATA may still be answered 354, and then QUIT would be taken for message text:
+  // leave without a word.
+  if (script_.pipelining && (step_ == Step::mail || step_ == Step::rcpt)) return fail(failure());
+  send_quit(wire);
+}
+
+}  // namespace poise::loadgen
