@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <latch>
 #include <thread>
 
 #include "pool_builder.h"
@@ -40,21 +41,26 @@ TEST(search, notes_that_a_member_is_full_by_look_and_by_grip) {
   EXPECT_EQ(of.builder.sessions(0), 1u);
 }
 
-/// Another worker's getting in between is no reason to say full while there is room.
+/// Another worker's getting in between is no reason to say full while there is room. All start
+/// together and go on for longer than a time slice, so that they do get in between.
 TEST(reserve, a_lost_race_is_not_taken_for_full) {
-  GroupOf of({PoolBuilder::Row{.max_sessions = 4000000}});
+  constexpr unsigned kThreads = 4;
+  constexpr unsigned kEach = 1000000;
+  GroupOf of({PoolBuilder::Row{.max_sessions = kThreads * kEach + 1}});
   std::atomic<unsigned> refused{0};
+  std::latch start(kThreads);
   std::vector<std::thread> workers;
-  for (int t = 0; t < 8; ++t) {
+  for (unsigned t = 0; t < kThreads; ++t) {
     workers.emplace_back([&] {
-      for (int i = 0; i < 100000; ++i) {
+      start.arrive_and_wait();
+      for (unsigned i = 0; i < kEach; ++i) {
         if (!reserve(*of.group[0])) ++refused;
       }
     });
   }
   for (std::thread& worker : workers) worker.join();
   EXPECT_EQ(refused, 0u);
-  EXPECT_EQ(of.builder.sessions(0), 800000u);
+  EXPECT_EQ(of.builder.sessions(0), kThreads * kEach);
 }
 
 TEST(search, a_tried_member_is_not_full_but_out_of_the_question) {
