@@ -46,7 +46,7 @@ void Output::consume(std::size_t bytes) {
       piece.begin += taken;
     piece.size -= taken;
     bytes -= taken;
-    ++first_;
+    if (piece.size == 0) ++first_;
   }
 }
 
