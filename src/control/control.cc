@@ -143,14 +143,14 @@ Result<void> Control::start_workers() {
     self->thread =
         std::thread([this, thread, number, first_id, started = std::move(started)]() mutable {
           ::pthread_setname_np(::pthread_self(), fmt::format("worker-{}", number).c_str());
-          // A batch thread does not cut short whoever runs when its first event comes, so it wakes to many events
-          // instead of one; on an idle CPU it runs at once as before.
+          // A batch thread does not cut short whoever runs when its first event comes, so it wakes
+          // to many events instead of one; on an idle CPU it runs at once as before.
           const sched_param normal{};
           ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &normal);
           auto ring = io::make_uring({});
           if (!ring) return started.set_value(ring.error());
           proxy::Worker worker(**ring, registries_, thread->counters, {}, registries_.sessions_max,
-                               first_id, thread->sink);
+                               first_id, thread->sink, &log_);
           thread->worker = &worker;
           started.set_value(Result<void>{});
           worker.run();

@@ -8,7 +8,7 @@
 #include "io/blocks.h"
 #include "io/io.h"
 #include "io/timers.h"
-#include "log/session_sink.h"
+#include "log/log.h"
 #include "poise/session_record.h"
 #include "proxy/snapshot.h"
 
@@ -59,6 +59,10 @@ class PipePool {
   std::vector<io::Pipe> pipes_;
   std::vector<std::uint16_t> free_;
 };
+
+/// What a worker warns of when it runs out of something: a few lines of a kind, then how many more
+/// there were.
+enum class Shortage : std::uint8_t { descriptors, slots, blocks, backend_sockets };
 
 /// Failed tries that the log line names.
 inline constexpr std::size_t kTryRecords = 4;
@@ -126,6 +130,7 @@ struct Core {
   PipePool pipes;
   Lender<Tries> tries;
   const Snapshot* snapshot = nullptr;
+  log::Log* events = nullptr;       ///< null: in the simulator
   log::SessionSink* log = nullptr;  ///< null: nobody wants records
 
   io::Time now{};                             ///< read once a batch
@@ -156,6 +161,12 @@ struct Core {
     random ^= random >> 7;
     random ^= random << 17;
     return random;
+  }
+  template <class... Args>
+  void warn(Shortage kind, fmt::format_string<Args...> format, Args&&... args) {
+    if (events != nullptr)
+      events->limited(static_cast<std::size_t>(kind), config::LogLevel::warning, format,
+                      std::forward<Args>(args)...);
   }
   [[nodiscard]] const Service& service(ServiceId id) const { return snapshot->services[id.value]; }
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 #include "poise/check.h"
 
@@ -97,6 +98,8 @@ void Session::connect_next(Core& core) {
     pair_ = service.pairs[static_cast<std::size_t>(pick.member - service.pool->members().data())];
     const int fd = core.io.open_socket(pick.member->address.family, service.congestion_backend);
     if (fd < 0) {
+      core.warn(Shortage::backend_sockets, "no socket towards {}: {}", pick.member->address.text(),
+                std::strerror(-fd));
       try_failed(core, TryOutcome::local);
       if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS)
         return refuse(core, RefusalReason::resources);  // the next backend would need a socket too
@@ -116,6 +119,11 @@ void Session::connect_next(Core& core) {
 void Session::on_connect(Core& core, std::int32_t res) {
   if (res < 0) {
     const bool timed_out = connect_timed_out_;
+    if (res == -EADDRNOTAVAIL)
+      core.warn(Shortage::backend_sockets,
+                "no local port left towards {}: widen net.ipv4.ip_local_port_range, set "
+                "net.ipv4.tcp_tw_reuse=1",
+                core.registries.backend_addresses[backend_id_.value].text());
     core.io.close(backend_);
     backend_ = -1;
     try_failed(core, timed_out ? TryOutcome::timeout : outcome_of(res));
@@ -474,6 +482,8 @@ void Session::flush(Core& core, Direction direction) {
 bool Session::hold(Core& core, Direction direction, std::span<const std::byte> bytes) {
   Relay& relay = at(direction);
   if (!relay.append(core.blocks, bytes)) {
+    core.warn(Shortage::blocks, "a session was closed: all {} MiB for slow readers are in use",
+              core.blocks.blocks_max() / (1048576 / io::BlockPool::kBlockBytes));
     close(core, CloseReason::resources);
     return false;
   }

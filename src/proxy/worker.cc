@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <new>
 
 #include "poise/check.h"
@@ -11,7 +12,8 @@
 namespace poise::proxy {
 namespace {
 
-/// With so many receive buffers under queued sends, hand the sends over and take the buffers back before waiting.
+/// With so many receive buffers under queued sends, hand the sends over and take the buffers back
+/// before waiting.
 constexpr std::size_t kSubmitFirst = 64;
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
@@ -31,12 +33,14 @@ bool out_of_resources(std::int32_t error) {
 }  // namespace
 
 Worker::Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning,
-               std::uint32_t sessions_max, std::uint64_t first_session_id, log::SessionSink* log)
+               std::uint32_t sessions_max, std::uint64_t first_session_id, log::SessionSink* log,
+               log::Log* events)
     : core_(io, registries, counters, tuning, sessions_max),
       slots_(map_slots(sessions_max), Unmap(sessions_max * sizeof(Session))),
       slots_max_(sessions_max),
       start_(io.now()) {
   core_.log = log;
+  core_.events = events;
   core_.next_session_id = first_session_id;
   core_.random ^= first_session_id * 0xbf58476d1ce4e5b9;
   core_.free_slot = [this](std::uint32_t slot) {
@@ -165,6 +169,9 @@ void Worker::admit(const Listener& listener, int client) {
         .refusals[static_cast<std::size_t>(RefusalReason::resources)]
         .add();
     core_.io.close(client);
+    core_.warn(Shortage::slots,
+               "a client was turned away: {} sessions are open and no more fit; raise LimitNOFILE",
+               before);
     return;
   }
   std::uint32_t slot = slots_used_;
@@ -198,6 +205,8 @@ void Worker::on_accept(const io::Completion& done) {
     // The client stays in the kernel's queue; we look again when a session has ended, or in a
     // moment.
     core_.counters.worker.accept_paused.add();
+    core_.warn(Shortage::descriptors, "accept on {}: {}; clients wait in the kernel's queue",
+               accepting.listener.address.text(), std::strerror(-done.res));
     accept_again_ = std::min(accept_again_, core_.now + kAcceptPause);
     return;
   }

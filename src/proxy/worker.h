@@ -38,7 +38,8 @@ using Command = std::variant<Publish, Listen, StopListening, Stop>;
 class Worker {
  public:
   Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning,
-         std::uint32_t sessions_max, std::uint64_t first_session_id, log::SessionSink* log);
+         std::uint32_t sessions_max, std::uint64_t first_session_id, log::SessionSink* log,
+         log::Log* events);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

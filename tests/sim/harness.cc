@@ -36,7 +36,7 @@ class Run {
   void play() {
     build();
     worker_ = std::make_unique<proxy::Worker>(io_, registries_, counters_, tuning_, sessions_max_,
-                                              scenario_.seed << 8, nullptr);
+                                              scenario_.seed << 8, nullptr, nullptr);
     worker_->post(proxy::Publish{&snapshot_});
     worker_->post(proxy::Listen{{{.fd = kListener, .service = ServiceId{0}, .address = vip_}}});
     io_.on_connect = [this](const Address& to, Connection& connection) { answer(to, connection); };
