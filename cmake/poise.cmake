@@ -8,9 +8,11 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 
+# Paths relative to the checkout, so that another clone of the same code finds what this one compiled.
 find_program(CCACHE ccache)
 if(CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
+                                  ${CCACHE})
 endif()
 
 add_library(poise_flags INTERFACE)
@@ -18,7 +20,10 @@ target_compile_options(poise_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -
                                              -Wnon-virtual-dtor -Wold-style-cast -Werror)
 if(POISE_SANITIZE)
   target_compile_options(poise_flags INTERFACE -fsanitize=${POISE_SANITIZE} -fno-omit-frame-pointer
-                                               -fno-sanitize-recover=all -g)
+                                               -fno-sanitize-recover=all -g1
+                                               # GCC 12 sees ghosts in the standard library once it is instrumented; the
+                                               # release tree judges the warnings.
+                                               -Wno-error -Wno-maybe-uninitialized)
   target_link_options(poise_flags INTERFACE -fsanitize=${POISE_SANITIZE})
 endif()
 if(POISE_FUZZERS)

@@ -1,4 +1,5 @@
-// Runs a fuzz target over the files of the folders given, without libFuzzer: its corpus and what once broke it.
+// Runs a fuzz target over the files of the folders given, without libFuzzer: its corpus and what
+// once broke it.
 
 #include <algorithm>
 #include <cstdint>

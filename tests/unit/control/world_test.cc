@@ -1,0 +1,74 @@
+#include "control/world.h"
+
+#include <gtest/gtest.h>
+
+namespace poise::control {
+namespace {
+
+config::Config sample() {
+  config::Config config;
+  config::Pool pool;
+  pool.name = "mx";
+  for (const char* name : {"a", "b", "c"}) {
+    config::Backend backend;
+    backend.name = name;
+    backend.literal = Address::from_ip("192.0.2.1", static_cast<std::uint16_t>(2500 + name[0]));
+    pool.backends.push_back(backend);
+  }
+  config.pools.push_back(pool);
+  config::Service service;
+  service.name = "smtp";
+  service.limits.sessions = 7;
+  config.services.push_back(service);
+  return config;
+}
+
+struct Fixture {
+  proxy::Registries registries;
+  log::NameTable names;
+  World world{registries, names};
+};
+
+// What both configurations name keeps its id, and so its places and counters, wherever it stands in
+// the file.
+TEST(World, ids_follow_names) {
+  Fixture fixture;
+  config::Config config = sample();
+  const auto before = fixture.world.next(config);
+  const BackendId c = before->pools[0]->members()[2].id;
+  const std::uint32_t pair_c = before->services[0].pairs[2];
+  fixture.registries.backends[c.value].sessions.store(5);
+
+  std::swap(config.pools[0].backends[0], config.pools[0].backends[2]);
+  config.pools[0].backends.erase(config.pools[0].backends.begin() + 1);
+  const auto after = fixture.world.next(config);
+  EXPECT_EQ(after->pools[0]->members()[0].id, c);
+  EXPECT_EQ(after->services[0].pairs[0], pair_c);
+  EXPECT_EQ(after->pools[0]->members()[0].state->sessions.load(), 5u);
+  EXPECT_EQ(fixture.names.backend_path(c), "mx/c");
+  EXPECT_GT(after->version, before->version);
+}
+
+// Another address is another server: it starts from nothing.
+TEST(World, a_new_address_is_a_new_backend) {
+  Fixture fixture;
+  config::Config config = sample();
+  const BackendId before = fixture.world.next(config)->pools[0]->members()[0].id;
+  config.pools[0].backends[0].literal->port = 9;
+  EXPECT_NE(fixture.world.next(config)->pools[0]->members()[0].id, before);
+}
+
+// Sessions of a removed service still find its settings.
+TEST(World, a_removed_service_keeps_its_settings) {
+  Fixture fixture;
+  config::Config config = sample();
+  const ServiceId id = fixture.world.next(config)->services[0].id;
+  config.services[0].name = "submission";
+  config.services[0].limits.sessions = 1;
+  const auto after = fixture.world.next(config);
+  ASSERT_EQ(after->services.size(), 2u);
+  EXPECT_EQ(after->services[id.value].sessions_max, 7u);
+}
+
+}  // namespace
+}  // namespace poise::control
