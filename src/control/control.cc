@@ -134,8 +134,8 @@ Result<void> Control::start_workers() {
     std::promise<Result<void>> started;
     auto outcome = started.get_future();
     WorkerThread* thread = self.get();
-    // The session id: which process life, which worker, and a count; unique across restarts as far
-    // as the clock is.
+    // The session id: when this process began (24 bits of seconds, half a year), which worker, and
+    // a count.
     const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
     const auto life = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::seconds>(since_epoch).count());

@@ -77,8 +77,8 @@ class Uring final : public Io {
   explicit Uring(const UringOptions& options) : options_(options) {}
 
   ~Uring() override {
-    if (buffer_memory_ != nullptr) ::munmap(buffer_memory_, buffer_memory_bytes_);
     if (ring_ready_) io_uring_queue_exit(&ring_);
+    if (buffer_memory_ != nullptr) ::munmap(buffer_memory_, buffer_memory_bytes_);
     if (buffer_ring_ != nullptr) ::munmap(buffer_ring_, buffer_ring_bytes_);
   }
 
@@ -290,8 +290,8 @@ class Uring final : public Io {
     return buffer_memory_ + id * stride();
   }
 
-  /// From one buffer to the next. Not a power of two: the first lines of all buffers, which small messages use, would
-  /// fall into the same few sets of the caches and throw each other out.
+  /// From one buffer to the next. Not a power of two: the first lines of all buffers, which small
+  /// messages use, would fall into the same few sets of the caches and throw each other out.
   [[nodiscard]] std::size_t stride() const { return options_.buffer_bytes + 192; }
 
   Result<void> make_buffers() {

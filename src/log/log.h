@@ -84,7 +84,8 @@ class Log {
     if (enabled(level)) message_text(level, format, fmt::make_format_args(args...));
   }
 
-  /// The lines of the process's own life (ready, stopping, stopped): said as info, and whatever the level is.
+  /// The lines of the process's own life (ready, stopping, stopped): said as info, and whatever the
+  /// level is.
   template <class... Args>
   void always(fmt::format_string<Args...> format, Args&&... args) noexcept {
     message_text(Level::info, format, fmt::make_format_args(args...));

@@ -3,8 +3,9 @@
 
     tests/sim/mutants.py [--list] [--only NAME] [--build DIR]
 
-Each mutant replaces one piece of text in a copy of the sources (never in the checkout), builds the simulation there and runs it;
-it must fail. A mutant whose text is no longer in the sources is an error: it has to be brought up to date. Exit code 0: all caught.
+Each mutant replaces one piece of text in a copy of the sources (never in the checkout), builds the simulation there
+and runs it; it must fail. A mutant whose text is no longer in the sources is an error: it has to be brought up to date.
+Exit code 0: all caught.
 """
 
 import argparse
@@ -63,7 +64,8 @@ MUTANTS = [
      "      core.counters.worker.buffers_ran_out.add();\n      return settle_source(core, direction);",
      "      core.counters.worker.buffers_ran_out.add();\n      return;"),
     ("pipe_leaks_at_the_end", "src/proxy/session.cc",
-     "    core.pipes.give_back(relay.pipe, relay.pipe_bytes == 0);\n    relay.pipe = PipePool::kNone;\n    relay.pipe_bytes = 0;",
+     "    core.pipes.give_back(relay.pipe, relay.pipe_bytes == 0);\n    relay.pipe = PipePool::kNone;\n"
+     "    relay.pipe_bytes = 0;",
      "    relay.pipe = PipePool::kNone;\n    relay.pipe_bytes = 0;"),
     ("dirty_pipe_is_lent_again", "src/proxy/pipes.cc",
      "  if (!empty) {",
@@ -123,7 +125,7 @@ def caught(build_dir: pathlib.Path) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Break the code on purpose and see the simulation fail.")
-    parser.add_argument("--list", action="store_true", help="name the mutants, check that their texts are current, and exit")
+    parser.add_argument("--list", action="store_true", help="name the mutants, see that their texts are current")
     parser.add_argument("--only", help="just this mutant")
     parser.add_argument("--build", help="keep the copy and its build here, to be quicker next time")
     arguments = parser.parse_args()
