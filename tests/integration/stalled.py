@@ -108,10 +108,6 @@ class Source:
         self._thread.join(10)
         self._listener.close()
 
-    def forget(self):
-        """Counts from none again; what was connected stays as it is."""
-        self._left = {}
-
     def wait_until_blocked(self, count):
         """Until `count` connections have come and nothing has moved for 300 ms, with all unfinished."""
         processes.wait_until(
@@ -141,7 +137,7 @@ class Source:
     def _send(self, fd, connection):
         """False when there is nothing more to do for it."""
         try:
-            while self._left.get(fd):
+            while self._left[fd]:
                 self._left[fd] -= connection.send(_BLOCK[: self._left[fd]])
             connection.shutdown(socket.SHUT_WR)
             return False
