@@ -248,6 +248,12 @@ void Session::receive(Core& core, Direction direction) {
   ++in_flight_;
 }
 
+void Session::poll_source(Core& core, Direction direction) {
+  core.io.poll_in(source(direction), tag(Op::poll_in, direction));
+  at(direction).armed = Armed::poll;
+  ++in_flight_;
+}
+
 /// Says what the receiving end should do from now on, and ends what it does instead.
 void Session::ask_source(Core& core, Direction direction, Goal goal) {
   Relay& relay = at(direction);
@@ -268,10 +274,7 @@ void Session::settle_source(Core& core, Direction direction) {
     case Goal::receive:
       return receive(core, direction);
     case Goal::park:
-      core.io.poll_in(source(direction), tag(Op::poll_in, direction));
-      relay.armed = Armed::poll;
-      ++in_flight_;
-      return;
+      return poll_source(core, direction);
     case Goal::bulk:
       return begin_bulk(core, direction);
     case Goal::stop:
@@ -338,7 +341,7 @@ void Session::on_recv(Core& core, const io::Completion& done) {
     case EAGAIN:
       return settle_source(core, direction);
     default:
-      return on_source_error(core, direction, done.res);
+      return on_source_error(core, direction);
   }
 }
 
@@ -373,7 +376,7 @@ void Session::on_eof(Core& core, Direction direction) {
   }
 }
 
-void Session::on_source_error(Core& core, Direction direction, std::int32_t /*error*/) {
+void Session::on_source_error(Core& core, Direction direction) {
   at(direction).goal = Goal::end;
   switch (state_) {
     case State::connecting:
@@ -620,7 +623,7 @@ void Session::pump(Core& core, Direction direction) {
       if (got < 0) {
         core.pipes.give_back(relay.pipe, true);
         relay.pipe = PipePool::kNone;
-        return on_source_error(core, direction, static_cast<std::int32_t>(got));
+        return on_source_error(core, direction);
       }
       relay.pipe_bytes = static_cast<std::uint32_t>(got);
       relay.bytes_total += static_cast<std::uint64_t>(got);
@@ -636,20 +639,19 @@ void Session::pump(Core& core, Direction direction) {
       continue;
     }
     if (put != -EAGAIN) return on_sink_error(core, direction);
-    core.io.poll_out(sink(direction), tag(Op::poll_out, direction));
-    relay.sending = true;
-    ++in_flight_;
-    return;
+    return await_room(core, direction);
   }
   if (relay.pipe_bytes > 0) {  // enough for one turn; others wait
-    core.io.poll_out(sink(direction), tag(Op::poll_out, direction));
-    relay.sending = true;
-    ++in_flight_;
-    return;
+    return await_room(core, direction);
   }
   if (relay.armed != Armed::nothing) return;
-  core.io.poll_in(source(direction), tag(Op::poll_in, direction));
-  relay.armed = Armed::poll;
+  poll_source(core, direction);
+}
+
+/// In bulk: the sink has no room for what the pipe holds.
+void Session::await_room(Core& core, Direction direction) {
+  core.io.poll_out(sink(direction), tag(Op::poll_out, direction));
+  at(direction).sending = true;
   ++in_flight_;
 }
 

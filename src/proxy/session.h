@@ -74,11 +74,12 @@ class Session {
 
   // relaying: the receiving end of a direction
   void receive(Core& core, io::Direction direction);
+  void poll_source(Core& core, io::Direction direction);
   void ask_source(Core& core, io::Direction direction, Goal goal);
   void settle_source(Core& core, io::Direction direction);
   void on_recv(Core& core, const io::Completion& done);
   void on_eof(Core& core, io::Direction direction);
-  void on_source_error(Core& core, io::Direction direction, std::int32_t error);
+  void on_source_error(Core& core, io::Direction direction);
   void touch(Core& core, io::Direction direction);
 
   // relaying: the sending end
@@ -93,6 +94,7 @@ class Session {
   // bulk
   void begin_bulk(Core& core, io::Direction direction);
   void pump(Core& core, io::Direction direction);
+  void await_room(Core& core, io::Direction direction);
   void leave_bulk(Core& core, io::Direction direction);
 
   // resetting

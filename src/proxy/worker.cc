@@ -265,8 +265,7 @@ void Worker::apply(const StopListening& /*command*/) {
 
 void Worker::apply(const Stop& command) {
   stop_ = true;
-  stop_at_once_ = stop_at_once_ || command.at_once;
-  if (!stop_at_once_) return;
+  if (!command.at_once) return;
   for (std::uint32_t slot = 0; slot < slots_used_; ++slot)
     slots_[slot].close(core_, CloseReason::shutdown);
 }

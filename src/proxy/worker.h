@@ -97,7 +97,6 @@ class Worker {
   io::Time start_;
   io::Time accept_again_ = io::Time::max();  // when fds had run out
   bool stop_ = false;
-  bool stop_at_once_ = false;
 
   std::mutex mailbox_mutex_;
   std::vector<Command> mailbox_;
