@@ -38,6 +38,8 @@ struct Member {
   bool up = true;       ///< health allows new sessions
   bool enabled = true;  ///< the operator allows new sessions
   BackendState* state = nullptr;
+
+  bool operator==(const Member&) const = default;
 };
 
 struct PoolSpec {
@@ -48,6 +50,8 @@ struct PoolSpec {
   bool preempt = true;
   std::vector<Member> members{};  ///< at most kMembersMax
   PoolState* state = nullptr;
+
+  bool operator==(const PoolSpec&) const = default;
 };
 
 /// Tables hold 16-bit indices.

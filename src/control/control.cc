@@ -7,10 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <future>
-#include <numeric>
+#include <thread>
 
-#include "io/uring.h"
 #include "net/limits.h"
 #include "net/socket.h"
 
@@ -19,18 +17,10 @@ namespace poise::control {
 using config::LogLevel;
 using std::chrono::milliseconds;
 
-/// A worker, its thread, and what must outlive both.
-struct Control::WorkerThread {
-  proxy::Counters counters;
-  log::SessionSink* sink = nullptr;
-  proxy::Worker* worker =
-      nullptr;  ///< lives in the thread, which made it; null again once it has ended
-  std::atomic<bool> ended{false};
-  std::promise<void> may_leave;  ///< the worker stays until control no longer looks at it
-  std::thread thread;
-};
-
 namespace {
+
+/// How often control looks whether the workers have got on.
+constexpr milliseconds kPoll{10};
 
 sigset_t handled_signals() {
   sigset_t signals;
@@ -39,12 +29,12 @@ sigset_t handled_signals() {
   return signals;
 }
 
-std::string describe(const siginfo_t& info) {
-  const char* name = info.si_signo == SIGTERM  ? "SIGTERM"
-                     : info.si_signo == SIGINT ? "SIGINT"
-                                               : "signal";
-  if (info.si_code == SI_KERNEL || info.si_pid == 0) return name;
-  return fmt::format("{} from pid {} (uid {})", name, info.si_pid, info.si_uid);
+std::string describe(const signalfd_siginfo& info) {
+  const char* name = info.ssi_signo == SIGTERM  ? "SIGTERM"
+                     : info.ssi_signo == SIGINT ? "SIGINT"
+                                                : "signal";
+  if (info.ssi_code == SI_KERNEL || info.ssi_pid == 0) return name;
+  return fmt::format("{} from pid {} (uid {})", name, info.ssi_pid, info.ssi_uid);
 }
 
 unsigned usable_cpus() {
@@ -60,13 +50,12 @@ Control::Control(config::Config config, log::Log& log, Notify notify)
     : config_(std::move(config)),
       log_(log),
       notify_(std::move(notify)),
-      world_(registries_, log.names()) {
+      world_(registries_, log.names()),
+      workers_(registries_, log) {
   if (config_.workers == 0) config_.workers = usable_cpus();
 }
 
-Control::~Control() {
-  stop_workers(true);
-}
+Control::~Control() = default;
 
 void Control::block_signals() {
   const sigset_t signals = handled_signals();
@@ -97,9 +86,10 @@ Result<void> Control::start() {
   for (const config::Pool& pool : config_.pools)
     if (auto known = net::check_congestion(pool.congestion); !known)
       return Error{"pool " + pool.name, known.error().text()};
+  if (auto opened = loop_.open(handled_signals()); !opened) return opened;
   registries_.sessions_max = sessions_usable();
   if (auto opened = open_listeners(); !opened) return opened;
-  if (auto started = start_workers(); !started) return started;
+  if (auto started = workers_.start(config_.workers); !started) return started;
   publish();
   return accept_everywhere();
 }
@@ -127,53 +117,16 @@ Result<void> Control::open_listeners() {
   return {};
 }
 
-Result<void> Control::start_workers() {
-  for (unsigned number = 0; number < config_.workers; ++number) {
-    auto self = std::make_unique<WorkerThread>();
-    self->sink = log_.add_worker();
-    std::promise<Result<void>> started;
-    auto outcome = started.get_future();
-    WorkerThread* thread = self.get();
-    // The session id: when this process began (24 bits of seconds, half a year), which worker, and
-    // a count.
-    const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
-    const auto life = static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::seconds>(since_epoch).count());
-    const std::uint64_t first_id = (life << 40) | (static_cast<std::uint64_t>(number) << 32);
-    self->thread =
-        std::thread([this, thread, number, first_id, started = std::move(started)]() mutable {
-          ::pthread_setname_np(::pthread_self(), fmt::format("worker-{}", number).c_str());
-          // A batch thread does not cut short whoever runs when its first event comes, so it wakes
-          // to many events instead of one; on an idle CPU it runs at once as before.
-          const sched_param normal{};
-          ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &normal);
-          auto ring = io::make_uring({});
-          if (!ring) return started.set_value(ring.error());
-          proxy::Worker worker(**ring, registries_, thread->counters, {}, registries_.sessions_max,
-                               first_id, thread->sink, &log_);
-          thread->worker = &worker;
-          started.set_value(Result<void>{});
-          worker.run();
-          thread->ended.store(true, std::memory_order_release);
-          thread->may_leave.get_future().wait();
-        });
-    const Result<void> result = outcome.get();
-    if (!result) {
-      self->thread.join();
-      return result.error();
-    }
-    workers_.push_back(std::move(self));
-  }
-  return {};
+void Control::publish() {
+  auto snapshot = world_.next(config_);
+  workers_.publish(std::move(snapshot), static_cast<std::uint32_t>(world_.pairs().size()),
+                   world_.services());
+  loop_.after(kPoll, [this] { settle(); });
 }
 
-void Control::publish() {
-  snapshots_.push_back(world_.next(config_));
-  for (const auto& each : workers_) {
-    each->counters.pairs.grow(static_cast<std::uint32_t>(world_.pairs().size()));
-    each->counters.services.grow(world_.services());
-  }
-  for (const auto& each : workers_) each->worker->post(proxy::Publish{snapshots_.back().get()});
+/// Earlier snapshots go when nobody works with them any more.
+void Control::settle() {
+  if (!workers_.settled()) loop_.after(kPoll, [this] { settle(); });
 }
 
 Result<void> Control::accept_everywhere() {
@@ -183,14 +136,10 @@ Result<void> Control::accept_everywhere() {
       command.listeners.push_back({.fd = open.fds[number].get(),
                                    .service = world_.service(open.service),
                                    .address = open.address});
-    workers_[number]->worker->post(std::move(command));
+    workers_.post(number, std::move(command));
   }
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  const auto all_accept = [&] {
-    return std::all_of(workers_.begin(), workers_.end(),
-                       [](const auto& each) { return each->worker->listening(); });
-  };
-  while (!all_accept()) {
+  while (!workers_.all_listening()) {
     if (std::chrono::steady_clock::now() > give_up)
       return Error{"workers",
                    "a worker does not come up: the machine is overloaded, or this is a bug"};
@@ -207,76 +156,60 @@ void Control::run() {
               config_.services.size(), listeners_.size(), workers_.size(),
               registries_.sessions_max);
   if (notify_.ready) notify_.ready();
-  const sigset_t signals = handled_signals();
-  for (;;) {
-    siginfo_t info{};
-    const int signal = ::sigwaitinfo(&signals, &info);
-    if (signal == SIGTERM || signal == SIGINT) {
-      stop_cause_ = describe(info);
-      break;
-    }
-    if (signal == SIGHUP)
-      log_.message(LogLevel::warning, "SIGHUP: reload is not supported yet; nothing changed");
-    if (signal == SIGUSR2)
+  loop_.on_signal = [this](const signalfd_siginfo& info) { on_signal(info); };
+  loop_.run();
+  log_totals();
+  workers_.stop(false);
+}
+
+void Control::on_signal(const signalfd_siginfo& info) {
+  switch (info.ssi_signo) {
+    case SIGTERM:
+    case SIGINT:
+      if (stop_cause_.empty()) return begin_drain(describe(info));
+      return cut(fmt::format("a second {}", describe(info)));
+    case SIGHUP:
+      return log_.message(LogLevel::warning,
+                          "SIGHUP: reload is not supported yet; nothing changed");
+    default:
       log_.message(LogLevel::warning,
                    "SIGUSR2: upgrade in place is not supported yet; nothing changed");
   }
-  drain();
 }
 
 std::uint32_t Control::sessions() const {
   return registries_.sessions.load(std::memory_order_relaxed);
 }
 
-void Control::drain() {
+void Control::begin_drain(std::string cause) {
+  stop_cause_ = std::move(cause);
   if (notify_.stopping) notify_.stopping();
   log_.always(
       "stopping: {}; {} sessions have up to {} s to finish, another signal ends them at once",
       stop_cause_, sessions(), std::chrono::duration<double>(config_.shutdown_drain).count());
-  for (const auto& each : workers_) each->worker->post(proxy::StopListening{});
-  const auto deadline = std::chrono::steady_clock::now() + config_.shutdown_drain;
-  bool listeners_closed = false, told_to_end = false;
-  const sigset_t signals = handled_signals();
-  for (;;) {
-    if (!listeners_closed && std::none_of(workers_.begin(), workers_.end(), [](const auto& each) {
-          return each->worker->listening();
-        })) {
-      listeners_.clear();
-      listeners_closed = true;
-      for (const auto& each : workers_) each->worker->post(proxy::Stop{});
-    }
-    if (std::all_of(workers_.begin(), workers_.end(),
-                    [](const auto& each) { return each->ended.load(std::memory_order_acquire); }))
-      break;
-    if (!told_to_end && std::chrono::steady_clock::now() >= deadline) {
-      log_.message(LogLevel::warning, "the drain is over: {} sessions are cut", sessions());
-      for (const auto& each : workers_) each->worker->post(proxy::Stop{.at_once = true});
-      told_to_end = true;
-    }
-    const timespec pause{.tv_sec = 0, .tv_nsec = 10'000'000};
-    siginfo_t info{};
-    const int signal = ::sigtimedwait(&signals, &info, &pause);
-    if ((signal == SIGTERM || signal == SIGINT) && !told_to_end) {
-      log_.message(LogLevel::warning, "a second {}: {} sessions are cut", describe(info),
-                   sessions());
-      for (const auto& each : workers_) each->worker->post(proxy::Stop{.at_once = true});
-      told_to_end = true;
-    }
-  }
-  log_totals();
-  stop_workers(false);
+  workers_.post(proxy::StopListening{});
+  loop_.after(config_.shutdown_drain, [this] { cut("the drain is over"); });
+  await_listeners_closed();
 }
 
-void Control::stop_workers(bool at_once) {
-  for (const auto& each : workers_) {
-    if (at_once) {
-      each->worker->post(proxy::StopListening{});
-      each->worker->post(proxy::Stop{.at_once = true});
-    }
-    each->may_leave.set_value();
-    each->thread.join();
-  }
-  workers_.clear();
+/// The listeners close when no worker accepts on them any more; then workers may end.
+void Control::await_listeners_closed() {
+  if (!workers_.none_listening()) return loop_.after(kPoll, [this] { await_listeners_closed(); });
+  listeners_.clear();
+  workers_.post(proxy::Stop{});
+  await_workers_ended();
+}
+
+void Control::await_workers_ended() {
+  if (workers_.all_ended()) return loop_.stop();
+  loop_.after(kPoll, [this] { await_workers_ended(); });
+}
+
+void Control::cut(const std::string& why) {
+  if (cutting_) return;
+  cutting_ = true;
+  log_.message(LogLevel::warning, "{}: {} sessions are cut", why, sessions());
+  workers_.post(proxy::Stop{.at_once = true});
 }
 
 void Control::log_totals() {
@@ -284,8 +217,8 @@ void Control::log_totals() {
   const auto& pairs = world_.pairs();
   for (std::uint32_t index = 0; index < pairs.size(); ++index) {
     std::uint64_t sessions = 0, in = 0, out = 0;
-    for (const auto& each : workers_) {
-      const PairCounters& counters = each->counters.pairs[index];
+    for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+      const PairCounters& counters = workers_.counters(worker).pairs[index];
       for (const Counter& counter : counters.sessions_ended) sessions += counter.get();
       cut += counters.sessions_ended[static_cast<std::size_t>(CloseReason::shutdown)].get();
       in += counters.bytes[static_cast<std::size_t>(io::Direction::to_backend)].get();

@@ -5,9 +5,10 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "control/loop.h"
+#include "control/worker_threads.h"
 #include "control/world.h"
 #include "log/log.h"
 #include "net/fd.h"
@@ -44,14 +45,15 @@ class Control {
   void run();
 
  private:
-  struct WorkerThread;
-
   Result<void> open_listeners();
-  Result<void> start_workers();
   Result<void> accept_everywhere();
   void publish();
-  void drain();
-  void stop_workers(bool at_once);
+  void settle();
+  void on_signal(const signalfd_siginfo& info);
+  void begin_drain(std::string cause);
+  void await_listeners_closed();
+  void await_workers_ended();
+  void cut(const std::string& why);
   [[nodiscard]] std::uint32_t sessions() const;
   [[nodiscard]] std::uint32_t sessions_usable();
   void log_totals();
@@ -61,15 +63,16 @@ class Control {
   Notify notify_;
   proxy::Registries registries_;
   World world_;
-  std::vector<std::unique_ptr<const proxy::Snapshot>> snapshots_;  // the last is current
   struct OpenListener {
     std::string service;
     Address address;           ///< with the port that was bound
     std::vector<net::Fd> fds;  ///< one a worker
   };
   std::vector<OpenListener> listeners_;
-  std::vector<std::unique_ptr<WorkerThread>> workers_;
-  std::string stop_cause_;
+  Loop loop_;
+  WorkerThreads workers_;   // gone before what they use
+  std::string stop_cause_;  // empty: not stopping
+  bool cutting_ = false;
 };
 
 }  // namespace poise::control

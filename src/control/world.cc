@@ -20,38 +20,69 @@ std::uint32_t World::pair(ServiceId service, BackendId backend) {
   return at->second;
 }
 
+balance::Member World::member_of(PoolId pool_id, const config::Pool& pool,
+                                 const config::Backend& backend) {
+  CHECK(backend.literal.has_value());  // names are resolved before they come here
+  balance::Member member;
+  member.address = *backend.literal;
+  member.id = id_of(backends_, BackendKey{pool.name, backend.name, member.address});
+  registries_.backends.grow(static_cast<std::uint32_t>(backends_.size()));
+  registries_.backend_addresses.grow(static_cast<std::uint32_t>(backends_.size()));
+  registries_.backend_addresses[member.id.value] = member.address;
+  names_.set_backend(member.id, pool.name, backend.name);
+
+  BackendStatus& status = backend_table_.at(member.id);
+  status.pool = pool_id;
+  status.pool_name = pool.name;
+  status.name = backend.name;
+  status.host = backend.host;
+  status.address = member.address;
+  status.weight_configured = backend.weight;
+  status.configured = true;
+
+  member.weight = status.weight();
+  member.max_sessions = backend.max_sessions;
+  member.tier = backend.tier;
+  member.up = status.health == Health::up || status.health == Health::recovering;
+  member.enabled = status.admin.admin == Admin::enabled;
+  member.state = &registries_.backends[member.id.value];
+  return member;
+}
+
+balance::PoolSpec World::spec_of(const config::Pool& pool) {
+  balance::PoolSpec spec;
+  spec.scheduler = pool.scheduler;
+  spec.overflow = pool.overflow;
+  spec.when_all_down = pool.when_all_down;
+  spec.min_up = pool.min_up;
+  spec.preempt = pool.preempt;
+  const PoolId id = id_of(pools_, pool.name);
+  registries_.pools.grow(static_cast<std::uint32_t>(pools_.size()));
+  spec.state = &registries_.pools[id.value];
+  for (const config::Backend& backend : pool.backends)
+    spec.members.push_back(member_of(id, pool, backend));
+  return spec;
+}
+
 std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config) {
   auto snapshot = std::make_unique<proxy::Snapshot>();
   snapshot->version = ++version_;
 
+  for (BackendStatus& each : backend_table_.all()) each.configured = false;
+  std::map<std::string, BuiltPool> built;
   std::vector<std::shared_ptr<const balance::Pool>> pools;
   for (const config::Pool& from : config.pools) {
-    balance::PoolSpec spec;
-    spec.scheduler = from.scheduler;
-    spec.overflow = from.overflow;
-    spec.when_all_down = from.when_all_down;
-    spec.min_up = from.min_up;
-    spec.preempt = from.preempt;
-    const PoolId pool = id_of(pools_, from.name);
-    registries_.pools.grow(static_cast<std::uint32_t>(pools_.size()));
-    spec.state = &registries_.pools[pool.value];
-    for (const config::Backend& backend : from.backends) {
-      CHECK(backend.literal.has_value());  // names are resolved before they come here
-      balance::Member member;
-      member.address = *backend.literal;
-      member.id = id_of(backends_, BackendKey{from.name, backend.name, member.address});
-      registries_.backends.grow(static_cast<std::uint32_t>(backends_.size()));
-      registries_.backend_addresses.grow(static_cast<std::uint32_t>(backends_.size()));
-      registries_.backend_addresses[member.id.value] = member.address;
-      names_.set_backend(member.id, from.name, backend.name);
-      member.weight = backend.weight;
-      member.max_sessions = backend.max_sessions;
-      member.tier = backend.tier;
-      member.state = &registries_.backends[member.id.value];
-      spec.members.push_back(member);
+    balance::PoolSpec spec = spec_of(from);
+    const auto before = last_pools_.find(from.name);
+    if (before != last_pools_.end() && before->second.spec == spec) {
+      built.insert(*before);
+    } else {
+      auto pool = std::make_shared<const balance::Pool>(spec);
+      built.emplace(from.name, BuiltPool{std::move(spec), std::move(pool)});
     }
-    pools.push_back(std::make_shared<const balance::Pool>(std::move(spec)));
+    pools.push_back(built.at(from.name).pool);
   }
+  last_pools_ = std::move(built);
   snapshot->pools = pools;
 
   for (const config::Service& from : config.services) {

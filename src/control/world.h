@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "control/backend_table.h"
 #include "log/names.h"
 #include "poise/config.h"
 #include "proxy/snapshot.h"
@@ -20,9 +21,13 @@ class World {
   World(proxy::Registries& registries, log::NameTable& names)
       : registries_(registries), names_(names) {}
 
-  /// The next snapshot. Grows the registries and names the new ids, so do this before any worker
-  /// sees it.
+  /// The next snapshot, of `config` and of what backends() says of each backend. Grows the
+  /// registries, names the new ids and enters them into backends(), so do this before any worker
+  /// sees it. A pool that has not changed is the same object as before.
   [[nodiscard]] std::unique_ptr<const proxy::Snapshot> next(const config::Config& config);
+
+  [[nodiscard]] BackendTable& backends() { return backend_table_; }
+  [[nodiscard]] const BackendTable& backends() const { return backend_table_; }
 
   [[nodiscard]] ServiceId service(const std::string& name) const { return services_.at(name); }
 
@@ -44,14 +49,23 @@ class World {
   };
 
   std::uint32_t pair(ServiceId service, BackendId backend);
+  balance::PoolSpec spec_of(const config::Pool& pool);
+  balance::Member member_of(PoolId pool_id, const config::Pool& pool,
+                            const config::Backend& backend);
 
   proxy::Registries& registries_;
   log::NameTable& names_;
   std::map<std::string, ServiceId> services_;
   std::map<std::string, PoolId> pools_;
   std::map<BackendKey, BackendId> backends_;
+  BackendTable backend_table_;
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> pair_ids_;
   std::vector<Pair> pairs_;
+  struct BuiltPool {
+    balance::PoolSpec spec;
+    std::shared_ptr<const balance::Pool> pool;
+  };
+  std::map<std::string, BuiltPool> last_pools_;
   std::vector<proxy::Service> last_services_;  // by id: a removed service keeps its settings
   std::uint64_t version_ = 0;
 };

@@ -49,6 +49,30 @@ TEST(World, ids_follow_names) {
   EXPECT_GT(after->version, before->version);
 }
 
+// Building a pool's tables takes a millisecond or more: only what changes is built again, and what
+// the operator or health says of a backend reaches its pool.
+TEST(World, only_a_changed_pool_is_built_again) {
+  Fixture fixture;
+  config::Config config = sample();
+  config.pools.push_back(config.pools[0]);
+  config.pools[1].name = "imap";
+  const auto before = fixture.world.next(config);
+  BackendStatus* status = fixture.world.backends().find("imap/b");
+  ASSERT_NE(status, nullptr);
+  status->admin.admin = Admin::draining;
+  const auto drained = fixture.world.next(config);
+  EXPECT_EQ(drained->pools[0], before->pools[0]);
+  EXPECT_NE(drained->pools[1], before->pools[1]);
+  EXPECT_FALSE(drained->pools[1]->members()[1].enabled);
+  EXPECT_EQ(status->state(), "draining");
+
+  status->admin.admin = Admin::enabled;
+  status->health = Health::down;
+  const auto down = fixture.world.next(config);
+  EXPECT_TRUE(down->pools[1]->members()[1].enabled);
+  EXPECT_FALSE(down->pools[1]->members()[1].up);
+}
+
 // Another address is another server: it starts from nothing.
 TEST(World, a_new_address_is_a_new_backend) {
   Fixture fixture;

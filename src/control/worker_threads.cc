@@ -1,0 +1,131 @@
+#include "control/worker_threads.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "io/uring.h"
+
+namespace poise::control {
+
+/// A worker, its thread, and what must outlive both.
+struct WorkerThreads::Thread {
+  proxy::Counters counters;
+  log::SessionSink* sink = nullptr;
+  proxy::Worker* worker = nullptr;  ///< lives in the thread, which made it
+  std::atomic<bool> ended{false};
+  std::promise<void> may_leave;  ///< the worker stays until control no longer looks at it
+  std::thread thread;
+};
+
+WorkerThreads::WorkerThreads(proxy::Registries& registries, log::Log& log)
+    : registries_(registries), log_(log) {}
+
+WorkerThreads::~WorkerThreads() {
+  stop(true);
+}
+
+Result<void> WorkerThreads::start(unsigned count) {
+  for (unsigned number = 0; number < count; ++number) {
+    auto self = std::make_unique<Thread>();
+    self->sink = log_.add_worker();
+    std::promise<Result<void>> started;
+    auto outcome = started.get_future();
+    Thread* thread = self.get();
+    // The session id: when this process began (24 bits of seconds, half a year), which worker, and
+    // a count.
+    const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+    const auto life = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::seconds>(since_epoch).count());
+    const std::uint64_t first_id = (life << 40) | (static_cast<std::uint64_t>(number) << 32);
+    self->thread =
+        std::thread([this, thread, number, first_id, started = std::move(started)]() mutable {
+          ::pthread_setname_np(::pthread_self(), fmt::format("worker-{}", number).c_str());
+          // A batch thread does not cut short whoever runs when its first event comes, so it wakes
+          // to many events instead of one; on an idle CPU it runs at once as before.
+          const sched_param normal{};
+          ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &normal);
+          auto ring = io::make_uring({});
+          if (!ring) return started.set_value(ring.error());
+          proxy::Worker worker(**ring, registries_, thread->counters, {}, registries_.sessions_max,
+                               first_id, thread->sink, &log_);
+          thread->worker = &worker;
+          started.set_value(Result<void>{});
+          worker.run();
+          thread->ended.store(true, std::memory_order_release);
+          thread->may_leave.get_future().wait();
+        });
+    const Result<void> result = outcome.get();
+    if (!result) {
+      self->thread.join();
+      return result.error();
+    }
+    threads_.push_back(std::move(self));
+  }
+  return {};
+}
+
+void WorkerThreads::post(std::size_t worker, proxy::Command command) {
+  threads_[worker]->worker->post(std::move(command));
+}
+
+void WorkerThreads::post(const proxy::Command& command) {
+  for (const auto& each : threads_) each->worker->post(command);
+}
+
+void WorkerThreads::publish(std::unique_ptr<const proxy::Snapshot> snapshot, std::uint32_t pairs,
+                            std::uint32_t services) {
+  snapshots_.push_back(std::move(snapshot));
+  for (const auto& each : threads_) {
+    each->counters.pairs.grow(pairs);
+    each->counters.services.grow(services);
+  }
+  post(proxy::Publish{snapshots_.back().get()});
+}
+
+bool WorkerThreads::settled() {
+  if (snapshots_.empty()) return true;
+  const std::uint64_t current = snapshots_.back()->version;
+  const bool all = std::all_of(threads_.begin(), threads_.end(), [current](const auto& each) {
+    return each->worker->acknowledged_version() >= current ||
+           each->ended.load(std::memory_order_acquire);
+  });
+  if (all) snapshots_.erase(snapshots_.begin(), snapshots_.end() - 1);
+  return all;
+}
+
+bool WorkerThreads::all_listening() const {
+  return std::all_of(threads_.begin(), threads_.end(),
+                     [](const auto& each) { return each->worker->listening(); });
+}
+
+bool WorkerThreads::none_listening() const {
+  return std::none_of(threads_.begin(), threads_.end(),
+                      [](const auto& each) { return each->worker->listening(); });
+}
+
+bool WorkerThreads::all_ended() const {
+  return std::all_of(threads_.begin(), threads_.end(),
+                     [](const auto& each) { return each->ended.load(std::memory_order_acquire); });
+}
+
+const proxy::Counters& WorkerThreads::counters(std::size_t worker) const {
+  return threads_[worker]->counters;
+}
+
+void WorkerThreads::stop(bool at_once) {
+  for (const auto& each : threads_) {
+    if (at_once) {
+      each->worker->post(proxy::StopListening{});
+      each->worker->post(proxy::Stop{.at_once = true});
+    }
+    each->may_leave.set_value();
+    each->thread.join();
+  }
+  threads_.clear();
+}
+
+}  // namespace poise::control

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "log/log.h"
+#include "poise/result.h"
+#include "proxy/worker.h"
+
+namespace poise::control {
+
+/// The workers and their threads. Used by the control thread only, but for the counters, which any
+/// thread may read.
+class WorkerThreads {
+ public:
+  WorkerThreads(proxy::Registries& registries, log::Log& log);
+  ~WorkerThreads();
+  WorkerThreads(const WorkerThreads&) = delete;
+  WorkerThreads& operator=(const WorkerThreads&) = delete;
+
+  Result<void> start(unsigned count);
+  [[nodiscard]] std::size_t size() const { return threads_.size(); }
+
+  /// To one, or to all.
+  void post(std::size_t worker, proxy::Command command);
+  void post(const proxy::Command& command);
+
+  /// Makes room for the counters that `snapshot` names (so do it first), hands it to everybody and
+  /// keeps it until all have gone on to a later one.
+  void publish(std::unique_ptr<const proxy::Snapshot> snapshot, std::uint32_t pairs,
+               std::uint32_t services);
+  /// All work with the last snapshot published; frees the earlier ones.
+  bool settled();
+
+  [[nodiscard]] bool all_listening() const;
+  [[nodiscard]] bool none_listening() const;
+  [[nodiscard]] bool all_ended() const;
+
+  [[nodiscard]] const proxy::Counters& counters(std::size_t worker) const;
+
+  /// Joins; `at_once` cuts what is still open. Counters are gone afterwards.
+  void stop(bool at_once);
+
+ private:
+  struct Thread;
+
+  proxy::Registries& registries_;
+  log::Log& log_;
+  std::vector<std::unique_ptr<Thread>> threads_;
+  std::vector<std::unique_ptr<const proxy::Snapshot>> snapshots_;  // the last is current
+};
+
+}  // namespace poise::control
