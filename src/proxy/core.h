@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -13,6 +14,8 @@
 #include "proxy/snapshot.h"
 
 namespace poise::proxy {
+
+inline constexpr std::array kDirections{io::Direction::to_backend, io::Direction::to_client};
 
 /// One tick of the timers: deadlines are coarse, activity costs one store.
 inline constexpr std::chrono::milliseconds kTick{10};
