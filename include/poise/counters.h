@@ -26,7 +26,9 @@ struct PairCounters {
   Counter sessions_started;
   std::array<Counter, kCloseReasonNames.size()> sessions_ended;
   std::array<Counter, 2> bytes;  ///< by direction: to_backend, to_client
-  std::array<Counter, kTryOutcomeNames.size()> tries_failed;
+  std::array<Counter, kTryOutcomeNames.size()>
+      retries;  ///< tries that failed and were followed by one at another backend
+  std::array<Counter, kGreetingClassNames.size()> greetings;
 };
 
 /// What one worker counts for one service.

@@ -48,8 +48,10 @@ struct Load {
 struct Search {
   const PickRequest& request;
   PoolState& state;
-  bool first;             ///< nothing tried yet, and still in the first stage
-  bool met_full = false;  ///< somebody not tried yet had no place
+  bool first;               ///< nothing tried yet, and still in the first stage
+  bool force = false;       ///< take members although their brakes are on
+  bool met_full = false;    ///< somebody not tried yet had no place
+  bool met_braked = false;  ///< somebody not tried yet had a brake on
 
   [[nodiscard]] bool tried(const Member& member) const {
     return std::find(request.tried.begin(), request.tried.end(), member.id) != request.tried.end();
@@ -58,6 +60,10 @@ struct Search {
   /// Can be chosen, as far as a look can tell.
   [[nodiscard]] bool open(const Member& member) {
     if (tried(member)) return false;
+    if (!force && !member.state->brakes.open(request.now_ms)) {
+      met_braked = true;
+      return false;
+    }
     if (member.max_sessions == 0 || member.state->sessions.load() < member.max_sessions)
       return true;
     met_full = true;
@@ -67,7 +73,15 @@ struct Search {
   /// Chooses for good, or notes why not.
   [[nodiscard]] bool take(const Member& member) {
     if (tried(member)) return false;
+    Brakes& brakes = member.state->brakes;
+    if (force) {
+      brakes.force();
+    } else if (!brakes.enter(request.now_ms)) {
+      met_braked = true;
+      return false;
+    }
     if (reserve(member)) return true;
+    brakes.settled();
     met_full = true;
     return false;
   }

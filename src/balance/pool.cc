@@ -94,6 +94,9 @@ Pool::Pool(PoolSpec spec) : spec_(std::move(spec)) {
   Tiers tiers = sort_into_tiers(spec_.members);
   active_tier_ = choose_tier(tiers, spec_);
   spec_.state->active_tier.store(active_tier_, std::memory_order_relaxed);
+  for (std::size_t i = 0; i < spec_.members.size(); ++i)
+    by_id_.emplace_back(spec_.members[i].id, static_cast<std::uint16_t>(i));
+  std::sort(by_id_.begin(), by_id_.end());
 
   const auto add = [this](Group& group) {
     if (!group.empty()) stages_.push_back({make_chooser(spec_.scheduler, std::move(group))});
@@ -114,15 +117,41 @@ Pool::Pool(Pool&&) noexcept = default;
 Pool& Pool::operator=(Pool&&) noexcept = default;
 Pool::~Pool() = default;
 
+const Member* Pool::find(BackendId id) const {
+  const auto at = std::lower_bound(by_id_.begin(), by_id_.end(), std::pair{id, std::uint16_t{0}});
+  return at != by_id_.end() && at->first == id ? &spec_.members[at->second] : nullptr;
+}
+
+/// From stages of one kind (up, or down): those without a brake on, then those with. Full is not
+/// braked: where an unbraked member only needs waiting for, nobody is forced.
+const Member* Pool::pick_from(std::size_t first, std::size_t last, Search& search) const {
+  for (const bool force : {false, true}) {
+    if (force && (!search.met_braked || search.met_full)) break;
+    search.force = force;
+    for (std::size_t i = first; i < last; ++i) {
+      if (const Member* member = stages_[i].pick(search)) return member;
+      search.first = false;
+      if (search.met_full && spec_.overflow == config::Overflow::queue) return nullptr;
+    }
+  }
+  return nullptr;
+}
+
 Pick Pool::pick(const PickRequest& request) const {
   Search search{request, *spec_.state, request.tried.empty()};
-  for (std::size_t i = 0; i < stages_.size(); ++i) {
-    if (const Member* member = stages_[i].pick(search)) return {PickResult::chosen, member};
-    // Full is not down: whoever is down is not asked while an up one only needs waiting for.
-    const bool last_up = i + 1 == stages_up_;
-    if (search.met_full && (spec_.overflow == config::Overflow::queue || last_up)) break;
-    search.first = false;
+  if (request.preferred) {
+    const Member* member = find(request.preferred);
+    if (member != nullptr && member->up && member->enabled && member->weight > 0 &&
+        search.take(*member))
+      return {PickResult::chosen, member};
+    search.met_full = search.met_braked = false;
   }
+  if (const Member* member = pick_from(0, stages_up_, search)) return {PickResult::chosen, member};
+  // Full is not down: whoever is down is not asked while an up one only needs waiting for.
+  if (search.met_full) return {PickResult::full, nullptr};
+  search.met_braked = false;
+  if (const Member* member = pick_from(stages_up_, stages_.size(), search))
+    return {PickResult::chosen, member};
   return {search.met_full ? PickResult::full : PickResult::no_backend, nullptr};
 }
 

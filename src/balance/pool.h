@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "balance/brakes.h"
 #include "poise/address.h"
 #include "poise/config.h"
 #include "poise/ids.h"
@@ -17,6 +19,10 @@ namespace poise::balance {
 /// Of one backend, for the life of the process; shared by all workers. On a cache line of its own.
 struct alignas(64) BackendState {
   std::atomic<std::uint32_t> sessions{0};  ///< reserved places, never above max_sessions
+  Brakes brakes;
+  /// When it last gave a client a good greeting, in ms of the workers' clock: a probe need not ask
+  /// again so soon.
+  std::atomic<std::int64_t> good_greeting_ms{0};
 };
 
 /// Of one pool, for the life of the process; shared by all workers.
@@ -62,10 +68,13 @@ struct PickRequest {
                      ///< and maglev
   std::uint64_t random = 0;            ///< for random_two; the caller's generator
   std::span<const BackendId> tried{};  ///< not again for this session
+  std::int64_t now_ms = 0;             ///< for the brakes
+  BackendId preferred{};               ///< taken if it is up, enabled, not braked and has a place
 };
 
 enum class PickResult : std::uint8_t {
-  chosen,      ///< a place is reserved; give it back with release()
+  chosen,      ///< a place and a turn at its brakes are taken: give them back with release() and
+               ///< Brakes::settled()
   full,        ///< every candidate is at max_sessions
   no_backend,  ///< nobody left to try
 };
@@ -75,13 +84,15 @@ struct Pick {
   const Member* member = nullptr;  ///< lives as long as the Pool
 };
 
+struct Search;
+
 /// An immutable pool: the tables of its scheduler are built once, in the constructor (control
 /// thread); pick() is called by any number of workers at once.
 ///
 /// Candidates come in stages, and a stage is left only when each of its members has been tried by
-/// this session or (with overflow to the next tier) is full: the tier in use; the other tiers' up
-/// members, those with min_up first; and, unless when_all_down says refuse, the members that are
-/// down but enabled, tier by tier.
+/// this session, is braked, or (with overflow to the next tier) is full: the tier in use; the other
+/// tiers' up members, those with min_up first; then those whose brakes were on; and, unless
+/// when_all_down says refuse, the members that are down but enabled, tier by tier.
 class Pool {
  public:
   /// Decides the tier in use and leaves it in `spec.state`: build a Pool only to publish it.
@@ -102,6 +113,8 @@ class Pool {
   static void release(BackendState& state);
 
   [[nodiscard]] std::span<const Member> members() const { return spec_.members; }
+  /// Null when it is not of this pool.
+  [[nodiscard]] const Member* find(BackendId id) const;
 
   /// The tier new sessions go to first, as decided when this snapshot was built.
   [[nodiscard]] std::uint32_t active_tier() const { return active_tier_; }
@@ -109,7 +122,10 @@ class Pool {
  private:
   struct Stage;
 
+  const Member* pick_from(std::size_t first, std::size_t last, Search& search) const;
+
   PoolSpec spec_;
+  std::vector<std::pair<BackendId, std::uint16_t>> by_id_;  ///< sorted
   std::vector<Stage> stages_;
   std::size_t stages_up_ = 0;  ///< the first of these hold up members, the rest down ones
   std::uint32_t active_tier_ = 0;

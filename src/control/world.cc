@@ -94,11 +94,22 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
     service.timeouts = from.timeouts;
     service.keepalive = from.keepalive;
     service.user_timeout = from.user_timeout;
-    service.tries = from.greeting.tries;
+    service.gate = from.greeting.enabled && from.protocol != Protocol::tcp;
+    service.greeting = from.greeting;
+    service.early_talk = from.early_talk;
+    service.accept_proxy = from.accept_proxy;
+    service.trusted_proxies = from.trusted_proxies;
+    service.hostname = config.hostname;
+    service.refusal = from.refusal;
+    service.deny_reply = from.deny_reply;
+    const config::Pool& pool = config.pools[from.pool];
+    service.send_proxy = pool.send_proxy;
+    service.source_address = pool.source_address;
+    service.sees_client = pool.send_proxy != config::SendProxy::off || pool.source_address.client;
     service.sessions_max = from.limits.sessions;
     service.source_prefix_v4 = from.limits.source_prefix_v4;
     service.source_prefix_v6 = from.limits.source_prefix_v6;
-    service.congestion_backend = config.pools[from.pool].congestion;
+    service.congestion_backend = pool.congestion;
     service.pool = pools[from.pool].get();
     service.pair_none = pair(service.id, BackendId{});
     for (const balance::Member& member : service.pool->members())

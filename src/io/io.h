@@ -96,6 +96,10 @@ class Io {
 
   /// A non-blocking socket towards a backend. -errno when there is none.
   virtual int open_socket(int family, const std::string& congestion) = 0;
+  /// Makes `from` the near end of a connection to come; port 0: any, chosen at connect() so that
+  /// only the pair of addresses limits how many there can be. `transparent`: an address that is not
+  /// ours (IP_TRANSPARENT). 0 or -errno.
+  virtual int bind_source(int fd, const Address& from, bool transparent) = 0;
   /// One more queued connection of a listener that is about to be closed; -EAGAIN when there is
   /// none.
   virtual int accept_now(int listener) = 0;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <liburing.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -169,6 +170,20 @@ class Uring final : public Io {
       ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion.data(),
                    static_cast<socklen_t>(congestion.size()));
     return fd;
+  }
+
+  int bind_source(int fd, const Address& from, bool transparent) override {
+    const int on = 1;
+    if (transparent) {
+      const bool v6 = from.is_v6();
+      if (::setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT,
+                       &on, sizeof on) != 0)
+        return -errno;
+    }
+    ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    sockaddr_storage storage;
+    const socklen_t length = from.to_sockaddr(storage);
+    return ::bind(fd, reinterpret_cast<const sockaddr*>(&storage), length) == 0 ? 0 : -errno;
   }
 
   int accept_now(int listener) override {

@@ -1,34 +1,16 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 #include "poise/protocol.h"
+#include "poise/reasons.h"
 
 /// What a server's first words mean. Pure; the gate, the probes and poise-load judge alike.
 namespace poise::mail {
 
-/// Classes of greetings, named as poise_greetings_total{class} has them. `none` (no greeting came
-/// at all) is for those who wait.
-enum class GreetingClass : std::uint8_t {
-  good,  ///< 220, * OK, * PREAUTH, +OK, a ManageSieve capability or OK; on TLS ports a handshake or
-         ///< an alert
-  temporary,   ///< 4yz: not now, and it is the server
-  permanent,   ///< 5yz: a verdict on the client
-  policy_421,  ///< 421 4.7.x: a verdict on the address it sees, ours or the client's
-  bye,         ///< * BYE, -ERR, BYE, NO: not now, and it is the server
-  junk,        ///< not a greeting of that protocol
-  none,        ///< nothing came
-};
-
-inline constexpr std::array<std::string_view, 7> kGreetingClassNames{
-    "good", "4yz", "5yz", "421_policy", "bye", "junk", "none"};
-
-constexpr std::string_view name_of(GreetingClass kind) {
-  return kGreetingClassNames[static_cast<std::size_t>(kind)];
-}
+using poise::GreetingClass;
 
 /// What the gate does about a greeting (DESIGN section 3).
 enum class Verdict : std::uint8_t {

@@ -10,7 +10,10 @@
 #include "io/io.h"
 #include "io/timers.h"
 #include "log/log.h"
+#include "mail/client_hello.h"
 #include "poise/session_record.h"
+#include "proxy/pipes.h"
+#include "proxy/relay.h"
 #include "proxy/snapshot.h"
 
 namespace poise::proxy {
@@ -37,47 +40,57 @@ struct Tuning {
   std::chrono::milliseconds reset_patience{
       5000};  ///< for what came before a reset to be acknowledged
   std::chrono::milliseconds refusal_patience{5000};  ///< for a refused client to close its side
+  std::chrono::milliseconds header_patience{5000};   ///< for an inbound PROXY header
+  std::chrono::milliseconds optional_header_patience{
+      2000};  ///< where it may be absent and the client waits for the greeting
 };
 
-/// The pipes that directions in bulk borrow.
-class PipePool {
- public:
-  static constexpr std::uint16_t kNone = 0xffff;
-
-  PipePool(io::Io& io, std::uint32_t pipes_max) : io_(io), pipes_max_(pipes_max) {}
-  ~PipePool();
-  PipePool(const PipePool&) = delete;
-  PipePool& operator=(const PipePool&) = delete;
-
-  /// kNone when all are lent or none can be made.
-  std::uint16_t take();
-  /// A pipe that still holds bytes is closed and made anew when next needed.
-  void give_back(std::uint16_t pipe, bool empty);
-  [[nodiscard]] const io::Pipe& operator[](std::uint16_t pipe) const { return pipes_[pipe]; }
-  [[nodiscard]] std::size_t lent() const { return pipes_.size() - free_.size(); }
-
- private:
-  io::Io& io_;
-  std::uint32_t pipes_max_;
-  std::vector<io::Pipe> pipes_;
-  std::vector<std::uint16_t> free_;
+/// What a worker warns of: a few lines of a kind, then how many more there were.
+enum class Warning : std::uint8_t {
+  descriptors,
+  slots,
+  blocks,
+  backend_sockets,
+  paused,        ///< a backend's brake came on
+  proxy_header,  ///< a client's PROXY header was refused
 };
-
-/// What a worker warns of when it runs out of something: a few lines of a kind, then how many more
-/// there were.
-enum class Shortage : std::uint8_t { descriptors, slots, blocks, backend_sockets };
 
 /// Failed tries that the log line names.
 inline constexpr std::size_t kTryRecords = 4;
 
-/// What came of a session's tries at backends, kept apart because most sessions need one try and no
-/// record of it.
+/// What trying another backend needs, kept apart because most sessions need one try and no record
+/// of it.
 struct Tries {
   static constexpr std::size_t kMax = 16;
-  std::uint8_t count = 0;
+  std::uint8_t count = 0;    ///< that failed
+  bool all_answered = true;  ///< each of them in the protocol
   std::array<BackendId, kMax> tried{};
   std::array<TryRecord, kTryRecords> records{};
+
+  // On TLS ports: what the client said first, to be said again to the next backend.
+  mail::ClientHello hello;
+  Held kept;
 };
+
+/// A try that failed before the greeting and that the client cannot have caused.
+struct Trouble {
+  BackendId backend;
+  TryOutcome outcome = TryOutcome::ok;
+  std::uint32_t prefix_hash = 0;  ///< of the client's source prefix
+};
+
+/// Where a worker reports to; each may be empty. `trouble` is called in the worker's thread and
+/// must not wait; at most kTroublesPerTick a tick.
+struct Reports {
+  log::SessionSink* sessions = nullptr;
+  log::Log* events = nullptr;
+  std::function<void(const Trouble&)> trouble;
+};
+inline constexpr unsigned kTroublesPerTick = 16;
+
+/// How old BackendState::good_greeting_ms may be: storing it for each session would have all
+/// workers write to one cache line.
+inline constexpr std::int64_t kGreetingNewsMs = 100;
 
 /// Small records lent out by index.
 template <class T>
@@ -133,8 +146,9 @@ struct Core {
   PipePool pipes;
   Lender<Tries> tries;
   const Snapshot* snapshot = nullptr;
-  log::Log* events = nullptr;       ///< null: in the simulator
-  log::SessionSink* log = nullptr;  ///< null: nobody wants records
+  Reports reports;
+  Tick trouble_tick = 0;
+  unsigned troubles = 0;  ///< reported in this tick
 
   io::Time now{};                             ///< read once a batch
   Tick tick = 0;                              ///< now in ticks since the worker's start
@@ -166,10 +180,19 @@ struct Core {
     return random;
   }
   template <class... Args>
-  void warn(Shortage kind, fmt::format_string<Args...> format, Args&&... args) {
-    if (events != nullptr)
-      events->limited(static_cast<std::size_t>(kind), config::LogLevel::warning, format,
-                      std::forward<Args>(args)...);
+  void warn(Warning kind, fmt::format_string<Args...> format, Args&&... args) {
+    if (reports.events != nullptr)
+      reports.events->limited(static_cast<std::size_t>(kind), config::LogLevel::warning, format,
+                              std::forward<Args>(args)...);
+  }
+  void report(const Trouble& trouble) {
+    if (!reports.trouble) return;
+    if (trouble_tick != tick) troubles = 0;
+    trouble_tick = tick;
+    if (++troubles <= kTroublesPerTick) reports.trouble(trouble);
+  }
+  [[nodiscard]] std::int64_t now_ms() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
   }
   [[nodiscard]] const Service& service(ServiceId id) const { return snapshot->services[id.value]; }
 };

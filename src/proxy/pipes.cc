@@ -1,4 +1,4 @@
-#include "proxy/core.h"
+#include "proxy/pipes.h"
 
 namespace poise::proxy {
 

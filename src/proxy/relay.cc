@@ -7,7 +7,7 @@
 
 namespace poise::proxy {
 
-bool Relay::append(io::BlockPool& blocks, std::span<const std::byte> bytes) {
+bool Held::append(io::BlockPool& blocks, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     if (held_tail == io::kNoBlock || tail_length == io::BlockPool::kBlockBytes) {
       const std::uint32_t block = blocks.take();
@@ -28,14 +28,14 @@ bool Relay::append(io::BlockPool& blocks, std::span<const std::byte> bytes) {
   return true;
 }
 
-std::span<const std::byte> Relay::front(const io::BlockPool& blocks) const {
+std::span<const std::byte> Held::front(const io::BlockPool& blocks) const {
   if (held_bytes == 0) return {};
   const std::size_t end = held_head == held_tail ? tail_length : io::BlockPool::kBlockBytes;
   return std::span<const std::byte>(blocks.bytes(held_head))
       .subspan(head_offset, end - head_offset);
 }
 
-void Relay::consume(io::BlockPool& blocks, std::uint32_t taken) {
+void Held::consume(io::BlockPool& blocks, std::uint32_t taken) {
   CHECK(taken <= front(blocks).size());
   held_bytes -= taken;
   head_offset = static_cast<std::uint16_t>(head_offset + taken);
@@ -48,7 +48,7 @@ void Relay::consume(io::BlockPool& blocks, std::uint32_t taken) {
   blocks.give_back(done);
 }
 
-void Relay::drop_held(io::BlockPool& blocks) {
+void Held::drop_held(io::BlockPool& blocks) {
   while (held_head != io::kNoBlock) {
     const std::uint32_t block = held_head;
     held_head = block == held_tail ? io::kNoBlock : blocks.next(block);

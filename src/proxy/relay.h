@@ -6,7 +6,7 @@
 
 #include "io/blocks.h"
 #include "io/io.h"
-#include "proxy/core.h"
+#include "proxy/pipes.h"
 
 namespace poise::proxy {
 
@@ -23,17 +23,41 @@ enum class Goal : std::uint8_t {
 /// What is armed on the receiving end.
 enum class Armed : std::uint8_t { nothing, recv, poll };
 
-/// One direction of a session: what it has received, holds and has passed on. A plain value;
-/// Session drives it.
-struct Relay {
-  std::uint64_t bytes_total = 0;  ///< received from the source
-
-  // Held: received and not yet taken by the sink. A FIFO of private blocks.
+/// Received bytes that wait: a FIFO of private blocks.
+struct Held {
   std::uint32_t held_head = io::kNoBlock;
   std::uint32_t held_tail = io::kNoBlock;
   std::uint32_t held_bytes = 0;
-  std::uint16_t head_offset = 0;  ///< sent already of the first block
+  std::uint16_t head_offset = 0;  ///< taken already of the first block
   std::uint16_t tail_length = 0;  ///< filled of the last block
+
+  /// Copies to the end. False: no block was to be had; part may have been copied.
+  bool append(io::BlockPool& blocks, std::span<const std::byte> bytes);
+  /// The first stretch; empty when nothing is held. The first 16 KiB held are one stretch as long
+  /// as nothing was consumed.
+  [[nodiscard]] std::span<const std::byte> front(const io::BlockPool& blocks) const;
+  /// So many of front() are done with.
+  void consume(io::BlockPool& blocks, std::uint32_t taken);
+  void drop_held(io::BlockPool& blocks);
+  /// Calls `take(stretch)` for all that is held, in order, as long as it returns true.
+  template <class Take>
+  bool each_stretch(const io::BlockPool& blocks, Take&& take) const {
+    std::size_t from = head_offset;
+    for (std::uint32_t block = held_head; block != io::kNoBlock; from = 0) {
+      const bool last = block == held_tail;
+      const std::size_t end = last ? tail_length : io::BlockPool::kBlockBytes;
+      if (!take(std::span<const std::byte>(blocks.bytes(block)).subspan(from, end - from)))
+        return false;
+      block = last ? io::kNoBlock : blocks.next(block);
+    }
+    return true;
+  }
+};
+
+/// One direction of a session: what it has received, holds and has passed on. A plain value;
+/// Session drives it.
+struct Relay : Held {
+  std::uint64_t bytes_total = 0;  ///< received from the source
 
   // Received in this batch, still in shared buffers, chained through Core::chain.
   std::uint16_t batch_head = io::kNoBuffer;
@@ -58,14 +82,6 @@ struct Relay {
   [[nodiscard]] bool empty() const {
     return held_bytes == 0 && !has_batch() && pipe_bytes == 0 && !sending;
   }
-
-  /// Copies to the end of what is held. False: no block was to be had; part may have been copied.
-  bool append(io::BlockPool& blocks, std::span<const std::byte> bytes);
-  /// The first stretch of what is held; empty when nothing is.
-  [[nodiscard]] std::span<const std::byte> front(const io::BlockPool& blocks) const;
-  /// The sink took so many of front().
-  void consume(io::BlockPool& blocks, std::uint32_t taken);
-  void drop_held(io::BlockPool& blocks);
 };
 
 }  // namespace poise::proxy

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "mail/proxy_header.h"
 #include "poise/check.h"
 
 namespace poise::proxy {
@@ -16,35 +17,14 @@ using std::chrono::microseconds;
 
 namespace {
 
-std::uint32_t saturated_us(io::Time time) {
-  const auto us = duration_cast<microseconds>(time).count();
-  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(us, 0, UINT32_MAX));
-}
-
-TryOutcome outcome_of(std::int32_t error) {
-  switch (-error) {
-    case ECONNREFUSED:
-      return TryOutcome::refused;
-    case ETIMEDOUT:
-      return TryOutcome::timeout;
-    case ECONNRESET:
-      return TryOutcome::reset;
-    case EADDRNOTAVAIL:  // no port left towards this backend
-    case EMFILE:
-    case ENFILE:
-    case ENOMEM:
-    case ENOBUFS:
-    case EACCES:
-    case EPERM:
-      return TryOutcome::local;
-    default:
-      return TryOutcome::unreachable;
-  }
+bool contains(const std::vector<Network>& networks, const Address& address) {
+  return std::any_of(networks.begin(), networks.end(),
+                     [&](const Network& network) { return network.contains(address); });
 }
 
 }  // namespace
 
-// ---- opening and connecting ----
+// ---- opening ----
 
 void Session::start(Core& core, std::uint32_t slot, int client, const Service& service,
                     const Address& vip) {
@@ -58,121 +38,132 @@ void Session::start(Core& core, std::uint32_t slot, int client, const Service& s
   id_ = ++core.next_session_id;
   started_ = core.now;
   last_activity_ = core.tick;
-  state_ = State::connecting;
+  state_ = State::opening;
 
   auto& sessions = core.registries.services[service_.value].sessions;
   const std::uint32_t before = sessions.fetch_add(1, std::memory_order_relaxed);
   client_address_ = core.io.peer_address(client_);
   if (!client_address_) return close(core, CloseReason::client_gone);
-  if (core.log != nullptr && core.log->start_enabled()) write_start(core);
+  if (core.reports.sessions != nullptr && core.reports.sessions->start_enabled()) write_start(core);
   receive(core, Direction::to_backend);
   if (service.sessions_max != 0 && before >= service.sessions_max)
     return refuse(core, RefusalReason::sessions);
+  if (service.accept_proxy == config::AcceptProxy::no) return opened(core);
+
+  if (contains(service.trusted_proxies, client_address_)) {
+    deadline_ = core.tick + ticks(service.accept_proxy == config::AcceptProxy::optional
+                                      ? core.tuning.optional_header_patience
+                                      : core.tuning.header_patience);
+    return core.wheel.set(slot_, deadline_);
+  }
+  if (service.accept_proxy == config::AcceptProxy::optional) return opened(core);
+  refuse_header(core, "not from one of trusted_proxies");
+}
+
+/// Bytes have come where a PROXY header is awaited.
+void Session::on_header_bytes(Core& core) {
+  Relay& relay = at(Direction::to_backend);
+  const auto held = relay.front(core.blocks);
+  const mail::ProxyHeader header = mail::parse_proxy_header(
+      {reinterpret_cast<const char*>(held.data()), held.size()});  // it fits one block
+  switch (header.status) {
+    case mail::ProxyHeaderStatus::need_more:
+      return;
+    case mail::ProxyHeaderStatus::malformed:
+      return refuse_header(core, header.reason);
+    case mail::ProxyHeaderStatus::absent:
+      if (core.service(service_).accept_proxy == config::AcceptProxy::optional) return opened(core);
+      return refuse_header(core, "no PROXY header");
+    case mail::ProxyHeaderStatus::complete:
+      break;
+  }
+  if (!header.local && header.source) {
+    client_address_ = header.source;
+    vip_ = header.destination;
+  }
+  relay.bytes_total -= header.length;
+  relay.consume(core.blocks, static_cast<std::uint32_t>(header.length));
+  opened(core);
+}
+
+void Session::refuse_header(Core& core, const char* why) {
+  core.warn(Warning::proxy_header, "service {}: a client from {} was refused: {}",
+            core.reports.events != nullptr ? core.reports.events->names().service(service_) : "",
+            client_address_.text(), why);
+  refuse(core, RefusalReason::proxy_header);
+}
+
+/// The client is known.
+void Session::opened(Core& core) {
+  state_ = State::connecting;
+  const Service& service = core.service(service_);
+  const Relay& relay = at(Direction::to_backend);  // what came behind a PROXY header
+  if (relay.held_bytes > 0 && !note_early(core)) return;
+  if (service.gate && is_implicit_tls(service.protocol) &&
+      !relay.each_stretch(core.blocks, [&](auto bytes) { return keep_hello(core, bytes); }))
+    return;
   connect_next(core);
 }
 
-void Session::connect_next(Core& core) {
-  const Service& service = core.service(service_);
-  for (;;) {
-    const std::size_t count = tries_ == Lender<Tries>::kNone ? 0 : core.tries[tries_].count;
-    if (count >= std::min<std::size_t>(service.tries, Tries::kMax))
-      return refuse(core, RefusalReason::all_failed);
-    balance::PickRequest request;
-    request.source = masked(client_address_, client_address_.is_v4() ? service.source_prefix_v4
-                                                                     : service.source_prefix_v6);
-    request.random = core.next_random();
-    if (count > 0) request.tried = std::span(core.tries[tries_].tried).first(count);
-    const balance::Pick pick = service.pool->pick(request);
-    if (pick.result != balance::PickResult::chosen) {
-      // Full is an answer of its own once there is a queue; until then it is one more way to have
-      // no backend.
-      return refuse(core, count > 0 && pick.result == balance::PickResult::no_backend
-                              ? RefusalReason::all_failed
-                              : RefusalReason::no_backend);
-    }
-    has_place_ = true;
-    backend_id_ = pick.member->id;
-    pair_ = service.pairs[static_cast<std::size_t>(pick.member - service.pool->members().data())];
-    const int fd = core.io.open_socket(pick.member->address.family, service.congestion_backend);
-    if (fd < 0) {
-      core.warn(Shortage::backend_sockets, "no socket towards {}: {}", pick.member->address.text(),
-                std::strerror(-fd));
-      try_failed(core, TryOutcome::local);
-      if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS)
-        return refuse(core, RefusalReason::resources);  // the next backend would need a socket too
-      continue;
-    }
-    backend_ = fd;
-    connect_timed_out_ = false;
-    connect_started_us_ = saturated_us(core.now - started_);
-    deadline_ = core.tick + ticks(service.timeouts.connect);
-    core.io.connect(backend_, pick.member->address, tag(Op::connect, Direction::to_backend));
-    ++in_flight_;
-    core.wheel.set(slot_, deadline_);
-    return;
-  }
-}
+// ---- refusing ----
 
-void Session::on_connect(Core& core, std::int32_t res) {
-  if (res < 0) {
-    const bool timed_out = connect_timed_out_;
-    if (res == -EADDRNOTAVAIL)
-      core.warn(Shortage::backend_sockets,
-                "no local port left towards {}: widen net.ipv4.ip_local_port_range, set "
-                "net.ipv4.tcp_tw_reuse=1",
-                core.registries.backend_addresses[backend_id_.value].text());
-    core.io.close(backend_);
-    backend_ = -1;
-    try_failed(core, timed_out ? TryOutcome::timeout : outcome_of(res));
-    return connect_next(core);
-  }
-  connect_us_ = saturated_us(core.now - started_) - connect_started_us_;
-  state_ = State::relaying;
-  core.counters.pairs[pair_].sessions_started.add();
-  last_activity_ =
-      core.tick;  // the timer set for connect comes up in a few seconds and is then set right
-  receive(core, Direction::to_client);
-  Relay& relay = at(Direction::to_backend);
-  if (relay.held_bytes > 0) {
-    send_held(core, Direction::to_backend);
-  } else if (relay.eof) {
-    pass_fin(core, Direction::to_backend);
-  }
-}
-
-/// One backend could not be had: write it down and give its place back.
-void Session::try_failed(Core& core, TryOutcome outcome) {
-  core.counters.pairs[pair_].tries_failed[static_cast<std::size_t>(outcome)].add();
-  if (tries_ == Lender<Tries>::kNone) tries_ = core.tries.take();
-  Tries& tries = core.tries[tries_];
-  if (tries.count < tries.records.size()) {
-    tries.records[tries.count].backend = backend_id_;
-    tries.records[tries.count].outcome = outcome;
-  }
-  if (tries.count < Tries::kMax) tries.tried[tries.count++] = backend_id_;
-  give_up_backend(core);
-}
-
-void Session::give_up_backend(Core& core) {
-  if (has_place_) balance::Pool::release(core.registries.backends[backend_id_.value]);
-  has_place_ = false;
-  backend_id_ = BackendId{};
-}
-
-/// Nobody can serve this client: FIN, then its own end is awaited so that no reset overtakes what
-/// it should read.
+/// Nobody can serve this client: it is told so in its protocol, then its own end is awaited, so
+/// that no reset overtakes what it should read.
 void Session::refuse(Core& core, RefusalReason reason) {
   refusal_ = reason;
   core.counters.services[service_.value].refusals[static_cast<std::size_t>(reason)].add();
+  release_backend(core);
   state_ = State::refusing;
+  if (backend_ >= 0) leave_backend(core);
   Relay& relay = at(Direction::to_backend);
-  relay.drop_held(core.blocks);
+  if (!relay.sending) relay.drop_held(core.blocks);
   if (relay.eof) return close(core, CloseReason::refused);
-  core.io.shutdown_write(client_);
   relay.goal = Goal::receive;
   if (relay.armed == Armed::nothing) settle_source(core, Direction::to_backend);
+  const Service& service = core.service(service_);
+  if (service.refusal.delay.count() == 0) return say_refusal(core);
+  deadline_ = core.tick + ticks(service.refusal.delay);
+  core.wheel.set(slot_, deadline_);
+}
+
+mail::RefusalStyle Session::refusal_style(const Core& core) const {
+  const Service& service = core.service(service_);
+  return {.protocol = service.protocol,
+          .deny_reply = service.deny_reply,
+          .hostname = service.hostname,
+          .text = service.refusal.text};
+}
+
+/// The text and, unless the client still has to say QUIT, the FIN.
+void Session::say_refusal(Core& core) {
+  refusal_said_ = true;
+  std::array<char, mail::kRefusalBytesMax> text;
+  const mail::RefusalStyle style = refusal_style(core);
+  const std::size_t length = mail::write_refusal(text, style, refusal_);
+  awaits_quit_ = mail::refusal_awaits_quit(style, refusal_);
+  say(core, {text.data(), length}, !awaits_quit_);
   deadline_ = core.tick + ticks(core.tuning.refusal_patience);
   core.wheel.set(slot_, deadline_);
+}
+
+/// Few bytes into a socket that has sent next to nothing yet: they fit, or the client has gone and
+/// nothing more is said.
+void Session::say(Core& core, std::string_view text, bool last) {
+  const std::array parts{std::as_bytes(std::span(text))};
+  const bool sent = !text.empty() && core.io.send_now(client_, parts, last) ==
+                                         static_cast<std::ptrdiff_t>(text.size());
+  if (sent) return;
+  awaits_quit_ = false;
+  core.io.shutdown_write(client_);
+}
+
+/// A client that was told 554 says QUIT, or something else.
+void Session::on_refused_bytes(Core& core, std::span<const std::byte> bytes) {
+  if (!awaits_quit_ || !refusal_said_ || denied_.finished()) return;
+  std::array<char, mail::DeniedDialogue::kReplyBytesMax> replies;
+  const std::string_view words{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  const std::size_t length = denied_.take(words, replies, core.service(service_).hostname);
+  if (length > 0) say(core, {replies.data(), length}, denied_.finished());
 }
 
 // ---- completions ----
@@ -188,9 +179,11 @@ void Session::on_completion(Core& core, const io::Completion& done) {
     if (done.buffer != io::kNoBuffer) core.io.release_buffer(done.buffer);
     return release_if_quiet(core);
   }
+  if (abandoning_ && is_backends(done.tag)) return on_abandoned(core, done);
   Relay& relay = at(direction);
   switch (done.tag.op) {
     case Op::connect:
+      connecting_ = false;
       return on_connect(core, done.res);
     case Op::recv:
       if (!done.more) {
@@ -221,16 +214,28 @@ void Session::on_completion(Core& core, const io::Completion& done) {
 }
 
 void Session::on_eof(Core& core, Direction direction) {
+  if (state_ == State::greeting && direction == Direction::to_client) {
+    // On a TLS port a server may tire of a client that says nothing: its end is the session's.
+    if (!owes_greeting(core))
+      begin_relaying(core);
+    else
+      return try_failed(core, TryOutcome::closed);
+  }
   Relay& relay = at(direction);
   relay.eof = true;
   relay.goal = Goal::end;
   last_activity_ = core.tick;
   if (!at(opposite(direction)).eof) first_fin_ = direction;
   switch (state_) {
+    case State::opening:
+      return close(core, CloseReason::client_gone);
+    case State::queued:
     case State::connecting:
+    case State::greeting:
       // Mail clients wait for the greeting: one that closes before it has said anything has left.
       // Elsewhere a FIN may be all that a client wants to say first.
-      if (core.service(service_).protocol != Protocol::tcp && relay.held_bytes == 0)
+      if (core.service(service_).protocol != Protocol::tcp &&
+          (relay.held_bytes == 0 || is_implicit_tls(core.service(service_).protocol)))
         return close(core, CloseReason::client_gone);
       return;
     case State::relaying:
@@ -243,18 +248,24 @@ void Session::on_eof(Core& core, Direction direction) {
       return close(core, CloseReason::refused);
     case State::resetting:
     case State::free:
-    case State::opening:
-    case State::queued:
-    case State::greeting:
     case State::closing:
       return;
   }
 }
 
 void Session::on_source_error(Core& core, Direction direction) {
+  if (state_ == State::greeting && direction == Direction::to_client) {
+    if (!owes_greeting(core))
+      begin_relaying(core);
+    else
+      return try_failed(core, TryOutcome::reset);
+  }
   at(direction).goal = Goal::end;
   switch (state_) {
+    case State::opening:
+    case State::queued:
     case State::connecting:
+    case State::greeting:
       return close(core, CloseReason::client_gone);
     case State::relaying:
       return begin_reset(core, direction);
@@ -267,9 +278,6 @@ void Session::on_source_error(Core& core, Direction direction) {
                                                     : CloseReason::backend_reset);
       return;
     case State::free:
-    case State::opening:
-    case State::queued:
-    case State::greeting:
     case State::closing:
       return;
   }
@@ -278,23 +286,33 @@ void Session::on_source_error(Core& core, Direction direction) {
 // ---- time ----
 
 void Session::on_timer(Core& core) {
+  const bool due = core.tick >= deadline_;
   switch (state_) {
+    case State::opening:
+      if (!due) return core.wheel.set(slot_, deadline_);
+      if (core.service(service_).accept_proxy == config::AcceptProxy::optional &&
+          at(Direction::to_backend).held_bytes == 0)
+        return opened(core);
+      return refuse_header(core, "no whole PROXY header in time");
     case State::connecting:
-      if (core.tick < deadline_) return core.wheel.set(slot_, deadline_);
+      if (abandoning_) return;  // connecting begins when the last backend is left
+      if (!due) return core.wheel.set(slot_, deadline_);
       connect_timed_out_ = true;  // the completion, -ECANCELED or a late success, decides
       core.io.cancel(tag(Op::connect, Direction::to_backend));
       return;
+    case State::greeting:
+      if (due) return on_greeting_timeout(core);
+      far_timer_ = true;
+      return core.wheel.set(slot_, deadline_);
     case State::relaying:
       return set_timer(core);
     case State::resetting:
       return finish_reset(core);
     case State::refusing:
-      if (core.tick < deadline_) return core.wheel.set(slot_, deadline_);
-      return close(core, CloseReason::refused);
+      if (!due) return core.wheel.set(slot_, deadline_);
+      return refusal_said_ ? close(core, CloseReason::refused) : say_refusal(core);
     case State::free:
-    case State::opening:
     case State::queued:
-    case State::greeting:
     case State::closing:
       return;
   }
@@ -335,8 +353,8 @@ void Session::close(Core& core, CloseReason reason) {
       core.io.cancel(tag(Op::poll_out, direction));  // whichever it is
     }
   }
-  if (state_at_end_ == State::connecting && in_flight_ > 0)
-    core.io.cancel(tag(Op::connect, Direction::to_backend));
+  if (connecting_) core.io.cancel(tag(Op::connect, Direction::to_backend));
+  settle_turn(core);
   count_end(core);
   write_record(core);
   release_if_quiet(core);
@@ -351,7 +369,7 @@ void Session::count_end(Core& core) {
 }
 
 void Session::write_record(Core& core) {
-  if (core.log == nullptr || !core.log->enabled()) return;
+  if (core.reports.sessions == nullptr || !core.reports.sessions->enabled()) return;
   SessionRecord record;
   record.id = id_;
   record.ended_unix_us =
@@ -360,11 +378,13 @@ void Session::write_record(Core& core) {
   record.vip = vip_.is_any() && client_ >= 0 ? core.io.local_address(client_) : vip_;
   record.service = service_;
   record.backend = backend_id_;
-  if (backend_ >= 0) {
+  if (backend_ >= 0 && backend_id_ && !abandoning_) {
     record.source = core.io.local_address(backend_);
     record.destination = core.registries.backend_addresses[backend_id_.value];
   }
+  record.queue_us = queue_us_;
   record.connect_us = connect_us_;
+  record.greeting_us = greeting_us_;
   record.total_us =
       static_cast<std::uint64_t>(duration_cast<microseconds>(core.now - started_).count());
   record.bytes_to_backend = at(Direction::to_backend).bytes_total;
@@ -379,11 +399,12 @@ void Session::write_record(Core& core) {
     const Tries& failed = core.tries[tries_];
     std::size_t count = std::min<std::size_t>(failed.count, kTryRecords);
     std::copy_n(failed.records.begin(), count, tries.begin());
-    if (served())
+    // A reply that was passed on because nobody gave a better one is there already.
+    if (served() && (failed.count == 0 || failed.tried[failed.count - 1u] != backend_id_))
       tries[count++] = TryRecord{.backend = backend_id_, .outcome = TryOutcome::ok, .words = {}};
     record.tries = std::span(tries).first(count);
   }
-  core.log->write(record);
+  core.reports.sessions->write(record);
 }
 
 void Session::write_start(Core& core) {
@@ -394,7 +415,7 @@ void Session::write_start(Core& core) {
   start.client = client_address_;
   start.vip = vip_.is_any() ? core.io.local_address(client_) : vip_;
   start.service = service_;
-  core.log->write_start(start);
+  core.reports.sessions->write_start(start);
 }
 
 void Session::release_if_quiet(Core& core) {
@@ -409,7 +430,10 @@ void Session::release_if_quiet(Core& core) {
   if (backend_ >= 0) core.io.close(backend_);
   if (has_place_) balance::Pool::release(core.registries.backends[backend_id_.value]);
   core.registries.services[service_.value].sessions.fetch_sub(1, std::memory_order_relaxed);
-  if (tries_ != Lender<Tries>::kNone) core.tries.give_back(tries_);
+  if (tries_ != Lender<Tries>::kNone) {
+    core.tries[tries_].kept.drop_held(core.blocks);
+    core.tries.give_back(tries_);
+  }
   state_ = State::free;
   ++generation_;
   core.free_slot(slot_);

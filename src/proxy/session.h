@@ -2,7 +2,9 @@
 
 #include <cstdint>
 
+#include "balance/pool.h"
 #include "io/io.h"
+#include "mail/refusal.h"
 #include "poise/address.h"
 #include "poise/ids.h"
 #include "poise/reasons.h"
@@ -55,22 +57,64 @@ class Session {
                                                   : io::Direction::to_backend;
   }
   Relay& at(io::Direction direction) { return relays_[index(direction)]; }
-  [[nodiscard]] int source(io::Direction direction) const {
+  [[nodiscard]] int source_of(io::Direction direction) const {
     return direction == io::Direction::to_backend ? client_ : backend_;
   }
-  [[nodiscard]] int sink(io::Direction direction) const {
+  [[nodiscard]] int sink_of(io::Direction direction) const {
     return direction == io::Direction::to_backend ? backend_ : client_;
   }
   [[nodiscard]] io::Tag tag(io::Op op, io::Direction direction) const {
     return io::Tag{.slot = slot_, .generation = generation_, .op = op, .direction = direction};
   }
 
+  // opening
+  void on_header_bytes(Core& core);
+  void refuse_header(Core& core, const char* why);
+  void opened(Core& core);
+
+  // refusing
+  void refuse(Core& core, RefusalReason reason);
+  [[nodiscard]] mail::RefusalStyle refusal_style(const Core& core) const;
+  void say_refusal(Core& core);
+  void say(Core& core, std::string_view text, bool last);
+  void on_refused_bytes(Core& core, std::span<const std::byte> bytes);
+
+  // choosing a backend
+  Tries& tries(Core& core);
+  [[nodiscard]] Address source(const Core& core) const;
+  [[nodiscard]] bool may_try_another(const Core& core, std::size_t tried) const;
+  [[nodiscard]] Tick budget_end(const Core& core) const;
+  balance::Pick choose(Core& core, std::span<const BackendId> tried);
+  void adopt(Core& core, const balance::Member& member);
+  void settle_turn(Core& core);
+  void release_backend(Core& core);
+
   // connecting
   void connect_next(Core& core);
+  bool connect_backend(Core& core);
+  int bind_source(Core& core, int fd, const Address& to);
   void on_connect(Core& core, std::int32_t res);
+  bool send_header(Core& core);
+
+  // greeting
+  void on_early(Core& core, std::span<const std::byte> bytes);
+  bool note_early(Core& core);
+  bool keep_hello(Core& core, std::span<const std::byte> bytes);
+  void pass_hello(Core& core);
+  [[nodiscard]] bool owes_greeting(Core& core);
+  bool judge(Core& core, std::span<const std::byte> bytes);
+  void on_greeting_timeout(Core& core);
+  void begin_relaying(Core& core);
+
+  // trying another
+  void note_failure(Core& core, TryOutcome outcome, std::string_view words, bool answered);
   void try_failed(Core& core, TryOutcome outcome);
-  void give_up_backend(Core& core);
-  void refuse(Core& core, RefusalReason reason);
+  bool try_another(Core& core);
+  void turn_to(Core& core, const balance::Member& member);
+  static bool is_backends(const io::Tag& tag);
+  void leave_backend(Core& core);
+  void on_abandoned(Core& core, const io::Completion& done);
+  void left_if_quiet(Core& core);
 
   // relaying: the receiving end of a direction
   void receive(Core& core, io::Direction direction);
@@ -78,6 +122,8 @@ class Session {
   void ask_source(Core& core, io::Direction direction, Goal goal);
   void settle_source(Core& core, io::Direction direction);
   void on_recv(Core& core, const io::Completion& done);
+  void on_received(Core& core, const io::Completion& done);
+  void relay_received(Core& core, const io::Completion& done);
   void on_eof(Core& core, io::Direction direction);
   void on_source_error(Core& core, io::Direction direction);
   void touch(Core& core, io::Direction direction);
@@ -126,8 +172,10 @@ class Session {
   std::uint32_t tries_ = Lender<Tries>::kNone;
   std::uint32_t connect_started_us_ = 0;  ///< after started_
   std::uint32_t connect_us_ = 0;
+  std::uint32_t greeting_us_ = 0;
+  std::uint32_t queue_us_ = 0;
   Tick last_activity_ = 0;
-  Tick deadline_ = 0;  ///< of connecting, resetting, refusing
+  Tick deadline_ = 0;  ///< of opening, connecting, greeting, resetting, refusing
   std::uint32_t quiet_epoch_ = 0;
   std::uint16_t generation_ = 0;
   std::uint16_t in_flight_ = 0;  ///< operations that will still end in a completion
@@ -135,11 +183,19 @@ class Session {
   State state_at_end_ = State::free;
   CloseReason reason_ = CloseReason::client_closed;
   RefusalReason refusal_ = RefusalReason::bare;
+  TryOutcome last_outcome_ = TryOutcome::ok;  ///< of the last try that failed
+  mail::DeniedDialogue denied_;
   io::Direction first_fin_ = io::Direction::to_backend;
   io::Direction reset_ = io::Direction::to_backend;  ///< whose source reset, while resetting
   bool client_spoke_last_ : 1 = false;
   bool early_ : 1 = false;
-  bool has_place_ : 1 = false;  ///< a place at the backend is reserved
+  bool has_place_ : 1 = false;   ///< a place at the backend is reserved
+  bool has_turn_ : 1 = false;    ///< we count among those who wait for the backend's greeting
+  bool connecting_ : 1 = false;  ///< a connect is in flight
+  bool abandoning_ : 1 = false;  ///< the backend's socket is to be closed as soon as it is quiet
+  bool far_timer_ : 1 = false;   ///< the timer is set to the end of a wait for the greeting
+  bool refusal_said_ : 1 = false;
+  bool awaits_quit_ : 1 = false;
   bool connect_timed_out_ : 1 = false;
   bool parked_ : 1 = false;
   bool keepalive_set_ : 1 = false;

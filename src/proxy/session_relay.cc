@@ -16,7 +16,7 @@ using io::Op;
 
 void Session::receive(Core& core, Direction direction) {
   Relay& relay = at(direction);
-  core.io.recv(source(direction), tag(Op::recv, direction));
+  core.io.recv(source_of(direction), tag(Op::recv, direction));
   relay.goal = Goal::receive;
   relay.armed = Armed::recv;
   relay.cancelling = false;
@@ -24,7 +24,7 @@ void Session::receive(Core& core, Direction direction) {
 }
 
 void Session::poll_source(Core& core, Direction direction) {
-  core.io.poll_in(source(direction), tag(Op::poll_in, direction));
+  core.io.poll_in(source_of(direction), tag(Op::poll_in, direction));
   at(direction).armed = Armed::poll;
   ++in_flight_;
 }
@@ -63,46 +63,74 @@ void Session::touch(Core& core, Direction direction) {
   client_spoke_last_ = direction == Direction::to_backend;
 }
 
-void Session::on_recv(Core& core, const io::Completion& done) {
+/// Received while nothing is relayed.
+void Session::on_received(Core& core, const io::Completion& done) {
+  const auto bytes = core.io.buffer(done.buffer, done.res);
+  switch (state_) {
+    case State::greeting:
+      if (done.tag.direction == Direction::to_client) {
+        if (judge(core, bytes)) return relay_received(core, done);
+        break;
+      }
+      [[fallthrough]];
+    case State::opening:
+    case State::queued:
+    case State::connecting:
+      on_early(core, bytes);
+      break;
+    case State::refusing:
+      on_refused_bytes(core, bytes);
+      break;
+    case State::relaying:
+    case State::resetting:
+    case State::closing:
+    case State::free:
+      break;
+  }
+  core.io.release_buffer(done.buffer);
+}
+
+/// The buffer joins the batch of its direction, which goes out at the end of the turn.
+void Session::relay_received(Core& core, const io::Completion& done) {
   const Direction direction = done.tag.direction;
   Relay& relay = at(direction);
+  if (relay.sink_dead) return core.io.release_buffer(done.buffer);
+  const auto length = static_cast<std::size_t>(done.res);
+  touch(core, direction);
+  relay.bytes_total += length;
+  if (relay.goal == Goal::park) wake_up(core, direction);
+  core.chain[done.buffer] = {.length = done.res, .next = io::kNoBuffer};
+  if (relay.has_batch()) {
+    core.chain[relay.batch_tail].next = done.buffer;
+  } else {
+    relay.batch_head = done.buffer;
+    core.unflushed.push_back({.slot = slot_, .generation = generation_, .direction = direction});
+  }
+  relay.batch_tail = done.buffer;
+  if (length == core.io.buffer_bytes()) {
+    if (relay.full_run < UINT8_MAX) ++relay.full_run;
+    if (relay.full_run >= core.tuning.bulk_after && relay.goal == Goal::receive &&
+        core.tuning.pipes_max > 0)
+      ask_source(core, direction, Goal::bulk);
+  } else {
+    relay.full_run = 0;
+  }
+}
+
+void Session::on_recv(Core& core, const io::Completion& done) {
+  const Direction direction = done.tag.direction;
   if (done.res > 0) {
     CHECK(done.buffer != io::kNoBuffer);
-    const auto length = static_cast<std::size_t>(done.res);
-    if (state_ == State::relaying && !relay.sink_dead) {
-      touch(core, direction);
-      relay.bytes_total += length;
-      if (relay.goal == Goal::park) wake_up(core, direction);
-      core.chain[done.buffer] = {.length = done.res, .next = io::kNoBuffer};
-      if (relay.has_batch()) {
-        core.chain[relay.batch_tail].next = done.buffer;
-      } else {
-        relay.batch_head = done.buffer;
-        core.unflushed.push_back(
-            {.slot = slot_, .generation = generation_, .direction = direction});
-      }
-      relay.batch_tail = done.buffer;
-      if (length == core.io.buffer_bytes()) {
-        if (relay.full_run < UINT8_MAX) ++relay.full_run;
-        if (relay.full_run >= core.tuning.bulk_after && relay.goal == Goal::receive &&
-            core.tuning.pipes_max > 0)
-          ask_source(core, direction, Goal::bulk);
-      } else {
-        relay.full_run = 0;
-      }
+    if (state_ == State::relaying) {
+      relay_received(core, done);
     } else {
-      if (state_ == State::connecting) {  // the client speaks before a backend is there
-        touch(core, direction);
-        if (!early_ && server_speaks_first(core.service(service_).protocol)) {
-          core.counters.services[service_.value].early_talkers.add();
-          early_ = true;
-        }
-        relay.bytes_total += length;
-        hold(core, direction, core.io.buffer(done.buffer, done.res));
-      }
-      core.io.release_buffer(done.buffer);
+      on_received(core, done);
     }
-    if (state_ != State::closing && !done.more) settle_source(core, direction);
+    // The session may be over by now, or have given up the backend these bytes came from.
+    const bool over = state_ == State::closing || state_ == State::free;
+    const bool given_up = direction == Direction::to_client &&
+                          (abandoning_ || state_ == State::connecting || state_ == State::refusing);
+    if (!done.more && !over && !given_up) settle_source(core, direction);
     return;
   }
   switch (-done.res) {
@@ -145,7 +173,7 @@ void Session::flush(Core& core, Direction direction) {
   }
   if (core.chain[first].next == io::kNoBuffer && !relay.eof && relay.goal != Goal::bulk &&
       state_ == State::relaying) {
-    core.io.send_quietly(sink(direction), bytes_of(first), tag(Op::report, direction));
+    core.io.send_quietly(sink_of(direction), bytes_of(first), tag(Op::report, direction));
     relay.quiet_buffer = first;
     quiet_epoch_ = core.epoch;
     core.in_kernel.push_back(first);
@@ -167,7 +195,7 @@ void Session::flush(Core& core, Direction direction) {
     }
     const bool last = with_fin && after == io::kNoBuffer;
     const std::ptrdiff_t sent =
-        core.io.send_now(sink(direction), std::span(parts).first(count), last);
+        core.io.send_now(sink_of(direction), std::span(parts).first(count), last);
     if (sent < 0 && sent != -EAGAIN) {
       release_from(id);
       return on_sink_error(core, direction);
@@ -204,7 +232,7 @@ void Session::flush(Core& core, Direction direction) {
 bool Session::hold(Core& core, Direction direction, std::span<const std::byte> bytes) {
   Relay& relay = at(direction);
   if (!relay.append(core.blocks, bytes)) {
-    core.warn(Shortage::blocks, "a session was closed: all {} MiB for slow readers are in use",
+    core.warn(Warning::blocks, "a session was closed: all {} MiB for slow readers are in use",
               core.blocks.blocks_max() / (1048576 / io::BlockPool::kBlockBytes));
     close(core, CloseReason::resources);
     return false;
@@ -223,7 +251,7 @@ bool Session::hold(Core& core, Direction direction, std::span<const std::byte> b
 void Session::send_held(Core& core, Direction direction) {
   Relay& relay = at(direction);
   if (relay.sending || relay.held_bytes == 0) return;
-  core.io.send(sink(direction), relay.front(core.blocks), tag(Op::send, direction));
+  core.io.send(sink_of(direction), relay.front(core.blocks), tag(Op::send, direction));
   relay.sending = true;
   ++in_flight_;
 }
@@ -231,7 +259,10 @@ void Session::send_held(Core& core, Direction direction) {
 void Session::on_send(Core& core, Direction direction, std::int32_t res) {
   Relay& relay = at(direction);
   if (relay.sink_dead) return relay.drop_held(core.blocks);
-  if (res < 0 && res != -EINTR && res != -EAGAIN) return on_sink_error(core, direction);
+  if (res < 0 && res != -EINTR && res != -EAGAIN) {
+    if (state_ == State::greeting) return try_failed(core, TryOutcome::reset);
+    return on_sink_error(core, direction);
+  }
   if (res > 0) {
     relay.consume(core.blocks, static_cast<std::uint32_t>(res));
     last_activity_ = core.tick;  // a slow reader is not a silent one
@@ -265,7 +296,7 @@ void Session::pass_fin(Core& core, Direction direction) {
   if (at(opposite(direction)).fin_passed)
     return close(core, first_fin_ == Direction::to_backend ? CloseReason::client_closed
                                                            : CloseReason::backend_closed);
-  core.io.shutdown_write(sink(direction));
+  core.io.shutdown_write(sink_of(direction));
 }
 
 /// The sink takes nothing any more (its side reset, or we were told so): drop what is meant for it.
@@ -343,7 +374,7 @@ void Session::pump(Core& core, Direction direction) {
     if (relay.pipe_bytes == 0) {
       if (relay.small_run >= core.tuning.bulk_small_max) return leave_bulk(core, direction);
       const std::ptrdiff_t got =
-          core.io.splice(source(direction), pipe.write_end, pipe.capacity_bytes);
+          core.io.splice(source_of(direction), pipe.write_end, pipe.capacity_bytes);
       if (got == -EAGAIN) break;
       if (got == 0) {
         core.pipes.give_back(relay.pipe, true);
@@ -362,7 +393,7 @@ void Session::pump(Core& core, Direction direction) {
                             : std::uint8_t{0};
       touch(core, direction);
     }
-    const std::ptrdiff_t put = core.io.splice(pipe.read_end, sink(direction), relay.pipe_bytes);
+    const std::ptrdiff_t put = core.io.splice(pipe.read_end, sink_of(direction), relay.pipe_bytes);
     if (put > 0) {
       relay.pipe_bytes -= static_cast<std::uint32_t>(put);
       last_activity_ = core.tick;
@@ -380,7 +411,7 @@ void Session::pump(Core& core, Direction direction) {
 
 /// In bulk: the sink has no room for what the pipe holds.
 void Session::await_room(Core& core, Direction direction) {
-  core.io.poll_out(sink(direction), tag(Op::poll_out, direction));
+  core.io.poll_out(sink_of(direction), tag(Op::poll_out, direction));
   at(direction).sending = true;
   ++in_flight_;
 }
@@ -412,7 +443,7 @@ void Session::begin_reset(Core& core, Direction direction) {
 
 void Session::finish_reset(Core& core) {
   const Relay& relay = at(reset_);
-  const int other = sink(reset_);
+  const int other = sink_of(reset_);
   const bool waiting = !relay.sink_dead && (!relay.empty() || quiet_epoch_ == core.epoch ||
                                             core.io.unacknowledged_bytes(other) > 0);
   if (waiting && core.tick < deadline_) return core.wheel.set(slot_, core.tick + 1);

@@ -21,7 +21,17 @@ struct Service {
   config::Timeouts timeouts;
   std::chrono::milliseconds keepalive{};
   std::chrono::milliseconds user_timeout{};
-  unsigned tries = 3;
+  bool gate = false;  ///< the server's greeting is judged before anything flows
+  config::Greeting greeting;
+  config::EarlyTalk early_talk = config::EarlyTalk::pass;
+  bool sees_client = false;  ///< backends see the client's own address
+  config::AcceptProxy accept_proxy = config::AcceptProxy::no;
+  std::vector<Network> trusted_proxies;
+  config::SendProxy send_proxy = config::SendProxy::off;
+  config::SourceAddress source_address;
+  std::string hostname;  ///< in refusals
+  config::Refusal refusal;
+  config::DenyReply deny_reply = config::DenyReply::reply_554;
   unsigned sessions_max = 0;  ///< 0: no limit but the process's
   unsigned source_prefix_v4 = 32, source_prefix_v6 = 64;
   std::string congestion_backend = "system";

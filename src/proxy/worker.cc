@@ -33,14 +33,12 @@ bool out_of_resources(std::int32_t error) {
 }  // namespace
 
 Worker::Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning,
-               std::uint32_t sessions_max, std::uint64_t first_session_id, log::SessionSink* log,
-               log::Log* events)
+               std::uint32_t sessions_max, std::uint64_t first_session_id, Reports reports)
     : core_(io, registries, counters, tuning, sessions_max),
       slots_(map_slots(sessions_max), Unmap(sessions_max * sizeof(Session))),
       slots_max_(sessions_max),
       start_(io.now()) {
-  core_.log = log;
-  core_.events = events;
+  core_.reports = std::move(reports);
   core_.next_session_id = first_session_id;
   core_.random ^= first_session_id * 0xbf58476d1ce4e5b9;
   core_.free_slot = [this](std::uint32_t slot) {
@@ -169,7 +167,7 @@ void Worker::admit(const Listener& listener, int client) {
         .refusals[static_cast<std::size_t>(RefusalReason::resources)]
         .add();
     core_.io.close(client);
-    core_.warn(Shortage::slots,
+    core_.warn(Warning::slots,
                "a client was turned away: {} sessions are open and no more fit; raise LimitNOFILE",
                before);
     return;
@@ -205,7 +203,7 @@ void Worker::on_accept(const io::Completion& done) {
     // The client stays in the kernel's queue; we look again when a session has ended, or in a
     // moment.
     core_.counters.worker.accept_paused.add();
-    core_.warn(Shortage::descriptors, "accept on {}: {}; clients wait in the kernel's queue",
+    core_.warn(Warning::descriptors, "accept on {}: {}; clients wait in the kernel's queue",
                accepting.listener.address.text(), std::strerror(-done.res));
     accept_again_ = std::min(accept_again_, core_.now + kAcceptPause);
     return;

@@ -38,8 +38,7 @@ using Command = std::variant<Publish, Listen, StopListening, Stop>;
 class Worker {
  public:
   Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning,
-         std::uint32_t sessions_max, std::uint64_t first_session_id, log::SessionSink* log,
-         log::Log* events);
+         std::uint32_t sessions_max, std::uint64_t first_session_id, Reports reports);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

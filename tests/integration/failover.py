@@ -127,12 +127,13 @@ class Failover(unittest.TestCase):
                 lines = poised.sessions(at_least=4)
             self.assertEqual({"be1"}, {line["backend"] for line in lines})
 
-    def test_with_nobody_left_the_session_ends_in_order(self):
+    def test_with_nobody_left_the_client_is_told_so(self):
         dead = [bad_server.refusing_endpoint(), bad_server.refusing_endpoint()]
         with Poised(balanced({"smtp": ("smtp", dead)}, **QUICK)) as poised:
             for _ in range(20):
                 with socket.create_connection(poised.endpoint("smtp"), 10) as client:
-                    self.assertEqual(b"", client.recv(4096))
+                    reply = client.makefile("rb").read()
+                    self.assertRegex(reply, rb"^421 4\.3\.2 [^\r\n]+\r\n$")
             lines = poised.sessions(at_least=20)
         self.assertEqual({"refused"}, {line["close_reason"] for line in lines})
         self.assertEqual({"all_failed"}, {line["refusal"] for line in lines})

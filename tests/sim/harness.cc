@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+
+#include "mail/proxy_header.h"
+#include "mail/refusal.h"
 
 namespace poise::sim {
 
@@ -22,6 +26,23 @@ enum class Manner : std::uint8_t {
   replies_and_resets
 };
 
+/// How a backend begins.
+enum class Opening : std::uint8_t {
+  none,  ///< its protocol has no greeting
+  good,
+  late,       ///< good, after a while
+  temporary,  ///< 421, 450, * BYE
+  policy,     ///< 421 4.7.1
+  permanent,  ///< 554
+  junk,
+  silent,
+  closes,
+  resets,
+};
+
+const std::string kHello("\x16\x03\x01\0\x09\x01\0\0\x05#####", 14);
+const std::string kHostname = "sim.test";
+
 void require(bool condition, const std::string& what) {
   if (!condition) throw Violation(what);
 }
@@ -36,7 +57,7 @@ class Run {
   void play() {
     build();
     worker_ = std::make_unique<proxy::Worker>(io_, registries_, counters_, tuning_, sessions_max_,
-                                              scenario_.seed << 8, nullptr, nullptr);
+                                              scenario_.seed << 8, proxy::Reports{});
     worker_->post(proxy::Publish{&snapshot_});
     worker_->post(proxy::Listen{{{.fd = kListener, .service = ServiceId{0}, .address = vip_}}});
     io_.on_connect = [this](const Address& to, Connection& connection) { answer(to, connection); };
@@ -113,7 +134,26 @@ class Run {
     auto pool = std::make_shared<const balance::Pool>(std::move(spec));
     proxy::Service service;
     service.id = ServiceId{0};
-    service.protocol = io_.random(2) == 0 ? Protocol::smtp : Protocol::tcp;
+    constexpr std::array kGated{Protocol::smtp, Protocol::lmtp, Protocol::imap, Protocol::smtps};
+    protocol_ = scenario_.gate       ? kGated[io_.random(kGated.size())]
+                : io_.random(2) == 0 ? Protocol::smtp
+                                     : Protocol::tcp;
+    service.protocol = protocol_;
+    service.hostname = kHostname;
+    service.gate = scenario_.gate;
+    service.greeting.tries = scenario_.gate ? 1 + io_.random(4) : 3;
+    service.greeting.timeout = milliseconds(200);
+    service.greeting.budget = milliseconds(1200);
+    service.greeting.retry_5xx = io_.random(4) == 0;
+    if (scenario_.gate) {
+      service.early_talk = static_cast<config::EarlyTalk>(io_.random(3));
+      service.send_proxy = static_cast<config::SendProxy>(io_.random(3));
+      service.sees_client = service.send_proxy != config::SendProxy::off;
+      if (io_.random(4) == 0) service.refusal.delay = milliseconds(30);
+      if (io_.random(4) == 0)
+        service.source_address.addresses.push_back(*Address::from_ip("127.0.0.9"));
+    }
+    service_ = service;
     service.timeouts = {.connect = milliseconds(30),
                         .idle = milliseconds(1500),
                         .owed = milliseconds(2000),
@@ -127,11 +167,66 @@ class Run {
     snapshot_.pools.push_back(std::move(pool));
   }
 
-  Script make_life(bool client) {
+  Opening draw_opening() {
+    if (!scenario_.gate) return Opening::none;
+    const std::uint32_t draw = io_.random(20);
+    if (draw < 8) return Opening::good;
+    constexpr std::array kOthers{Opening::late,      Opening::temporary, Opening::temporary,
+                                 Opening::permanent, Opening::policy,    Opening::junk,
+                                 Opening::silent,    Opening::silent,    Opening::closes,
+                                 Opening::closes,    Opening::resets,    Opening::resets};
+    return kOthers[draw - 8];
+  }
+
+  [[nodiscard]] std::string words(Opening opening) {
+    if (is_implicit_tls(protocol_)) return "\x16\x03\x03#####";
+    const bool imap = protocol_ == Protocol::imap;
+    const bool either = io_.random(2) == 0;
+    if (opening == Opening::good || opening == Opening::late)
+      return imap ? "* OK #####\r\n" : either ? "220 #####\r\n" : "220-#####\r\n220 x\r\n";
+    if (opening == Opening::junk) return "HTTP #####\r\n";
+    if (imap) return "* BYE #####\r\n";
+    if (opening == Opening::policy) return "421 4.7.1 #####\r\n";
+    if (opening == Opening::permanent) return "554 #####\r\n";
+    return either ? "421 #####\r\n" : "450 #####\r\n";
+  }
+
+  /// The steps in which a backend greets, or does not.
+  void greet(Script& script, Opening opening) {
+    using Kind = Step::Kind;
+    std::vector<Step>& steps = script.steps;
+    if (is_implicit_tls(protocol_)) steps.push_back({Kind::await_bytes, 1});
+    if (opening == Opening::late) steps.push_back({Kind::pause, 100 + io_.random(400)});
+    if (opening == Opening::none) return;
+    if (opening == Opening::silent) {
+      steps.insert(steps.end(), {{Kind::await_end, 0}, {Kind::close, 0}});
+    } else if (opening == Opening::closes || opening == Opening::resets) {
+      steps.push_back({opening == Opening::closes ? Kind::close : Kind::reset, 0});
+    } else {
+      script.opening = words(opening);
+      steps.push_back({Kind::say, 0});
+    }
+  }
+
+  Script make_life(bool client, Opening opening = Opening::none) {
     using Kind = Step::Kind;
     Script script;
     script.reads_max = 1 + io_.random(100);
     std::vector<Step>& steps = script.steps;
+    if (client && scenario_.gate) {
+      if (is_implicit_tls(protocol_)) {
+        script.opening = kHello;
+        steps.push_back({Kind::say, 0});
+      }
+      if (io_.random(4) != 0) steps.push_back({Kind::await_bytes, 1});
+    }
+    if (!client) {
+      greet(script, opening);
+      if (opening == Opening::silent || opening == Opening::closes || opening == Opening::resets) {
+        script.label = static_cast<std::uint8_t>(Manner::closes_early);
+        return script;
+      }
+    }
     const unsigned rounds = io_.random(4);
     for (unsigned i = 0; i < rounds; ++i) {
       // Long enough now and then to fill buffers, turn to splice, park.
@@ -180,10 +275,12 @@ class Run {
   void answer(const Address& to, Connection& connection) {
     require(to.port >= 2000 && to.port < 2000 + scenario_.backends,
             "connect() to an address that is no backend's");
-    connection.script = make_life(false);
+    const Opening opening = draw_opening();
+    connection.script = make_life(false, opening);
     connection.window = window();
     if (scenario_.failing_connects && io_.random(3) == 0)
       connection.answer = static_cast<ConnectAnswer>(1 + io_.random(3));
+    contacted_.push_back({to.port, opening, &connection});
   }
 
   void check_limits() {
@@ -194,12 +291,61 @@ class Run {
             "more sessions than the process may have");
   }
 
+  /// What a backend received, without the PROXY header, which must be right.
+  std::vector<std::uint8_t> without_header(const std::vector<std::uint8_t>& received) {
+    if (service_.send_proxy == config::SendProxy::off || received.empty()) return received;
+    const mail::ProxyHeader header = mail::parse_proxy_header(text_of(received));
+    if (header.status == mail::ProxyHeaderStatus::need_more) return {};
+    require(header.status == mail::ProxyHeaderStatus::complete, "a PROXY header is malformed");
+    require(header.source.ip_text() == "127.0.0.2" && header.destination == vip_,
+            "a PROXY header has the wrong addresses");
+    return {received.begin() + static_cast<std::ptrdiff_t>(header.length), received.end()};
+  }
+
+  static std::string_view text_of(const std::vector<std::uint8_t>& bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
+  /// The text with which we refuse; empty: `received` is not ours. Any reason's will do.
+  std::string refusal_in(const std::vector<std::uint8_t>& received) {
+    const mail::RefusalStyle style{.protocol = protocol_, .hostname = kHostname, .text = {}};
+    for (std::size_t reason = 0; reason < kRefusalReasonNames.size(); ++reason) {
+      std::array<char, mail::kRefusalBytesMax> text;
+      const std::size_t length =
+          mail::write_refusal(text, style, static_cast<RefusalReason>(reason));
+      const std::string_view whole(text.data(), length);
+      if (length == 0 || received.empty() || (scenario_.gate && received.size() < 6)) continue;
+      if (whole.starts_with(text_of(received)) || text_of(received).starts_with(whole))
+        return std::string(whole);
+    }
+    return {};
+  }
+
   const Connection* by_stream(const std::vector<std::uint8_t>& received, bool client) {
-    if (received.size() < 2) return nullptr;
-    const std::uint32_t number = received[0] | static_cast<std::uint32_t>(received[1]) << 8;
+    const bool named = scenario_.gate && (!client || is_implicit_tls(protocol_));
+    std::uint32_t number = 0;
+    if (named) {
+      const std::string_view text = text_of(received);
+      const std::size_t at = client ? 9 : is_implicit_tls(protocol_) ? 3 : digits_at(text);
+      if (text.size() < at + 5) return nullptr;
+      for (const char digit : text.substr(at, 5))
+        number = number * 10 + static_cast<std::uint32_t>(digit - '0');
+    } else {
+      if (received.size() < 2) return nullptr;
+      number = received[0] | static_cast<std::uint32_t>(received[1]) << 8;
+    }
     for (const Connection& each : io_.connections())
       if (each.number == number && each.client == client) return &each;
-    throw Violation("bytes arrived that no peer of the other kind has sent");
+    throw Violation(fmt::format("bytes arrived that no peer of the other kind has sent: \"{}\"",
+                                text_of(received).substr(0, 40)));
+  }
+
+  static std::size_t digits_at(std::string_view text) {
+    const std::size_t at = text.find(" 4.7.1") != std::string_view::npos          ? 10
+                           : text.starts_with("* OK") || text.starts_with("HTTP") ? 5
+                           : text.starts_with("* BYE")                            ? 6
+                                                                                  : 4;
+    return at;
   }
 
   static Manner manner_of(const Connection& connection) {
@@ -218,6 +364,8 @@ class Run {
     require(registries_.services[0].sessions.load() == 0, "a place of the service leaked");
     for (std::uint32_t i = 0; i < scenario_.backends; ++i)
       require(registries_.backends[i].sessions.load() == 0, "a place of a backend leaked");
+    for (std::uint32_t i = 0; i < scenario_.backends; ++i)
+      require(registries_.backends[i].brakes.pending() == 0, "a turn at a brake leaked");
     require(core.blocks.used() == 0, "a block leaked");
     require(core.pipes.lent() == 0, "a pipe leaked");
     require(core.tries.lent() == 0, "a record of tries leaked");
@@ -237,8 +385,7 @@ class Run {
             why == CloseReason::half_closed_timeout)
           timed_out_ = timed_out_ || count > 0;
       }
-      for (const Counter& counter : counters_.pairs[pair].tries_failed)
-        so_far.retried += counter.get();
+      for (const Counter& counter : counters_.pairs[pair].retries) so_far.retried += counter.get();
     }
     const std::uint64_t shed = counters_.worker.sessions_shed.get();
     require(started == ended, "sessions started and ended are not the same number");
@@ -247,30 +394,102 @@ class Run {
     so_far.shed += shed;
     so_far.bulk += counters_.worker.bulk_turns.get();
     for (const Counter& counter : counters_.services[0].refusals) so_far.refused += counter.get();
+    so_far.early += counters_.services[0].early_talkers.get();
     check_bytes();
   }
 
   void check_bytes() {
     std::vector<std::uint32_t> heard;  // clients whose bytes a backend has
     for (const Connection& connection : io_.connections()) {
-      const std::vector<std::uint8_t>& received = connection.remote.received;
-      const Connection* from = by_stream(received, !connection.client);
-      for (std::size_t i = 0; from != nullptr && i < received.size(); ++i)
-        require(received[i] == SimIo::stream_byte(from->number, i),
-                "bytes out are not a prefix of bytes in");
+      const std::vector<std::uint8_t> received = connection.client
+                                                     ? connection.remote.received
+                                                     : without_header(connection.remote.received);
       if (connection.client) {
         require(connection.remote.fin_received || connection.remote.rst_received ||
                     connection.remote.closed,
                 "a client saw no end of its session");
-        if (from != nullptr) check_complete(connection, *from);
-      } else if (from != nullptr) {
-        require(std::find(heard.begin(), heard.end(), from->number) == heard.end(),
-                "one client's bytes reached two backends");
-        heard.push_back(from->number);
-        require(connection.remote.fin_received || connection.remote.rst_received ||
-                    connection.remote.closed,
-                "a backend saw no end of its session");
+        if (const std::string refusal = refusal_in(received); !refusal.empty()) {
+          check_refused(connection, refusal);
+          continue;
+        }
       }
+      const Connection* from = by_stream(received, !connection.client);
+      if (from == nullptr) continue;
+      require(received.size() <= from->remote.sent.size() &&
+                  std::equal(received.begin(), received.end(), from->remote.sent.begin()),
+              "bytes out are not a prefix of bytes in");
+      if (connection.client) {
+        check_complete(connection, *from);
+        check_alone(connection, *from);
+        continue;
+      }
+      require(connection.remote.fin_received || connection.remote.rst_received ||
+                  connection.remote.closed,
+              "a backend saw no end of its session");
+      if (received.size() <= from->script.opening.size()) {  // a ClientHello may be said again
+        reached().replayed += std::count(replays_.begin(), replays_.end(), from->number) > 0;
+        replays_.push_back(from->number);
+        continue;
+      }
+      require(std::find(heard.begin(), heard.end(), from->number) == heard.end(),
+              "one client's bytes reached two backends");
+      heard.push_back(from->number);
+    }
+  }
+
+  void check_refused(const Connection& client, const std::string& refusal) {
+    if (scenario_.stop_midway || scenario_.scarce || !reads(manner_of(client))) return;
+    require(client.remote.received.size() >= refusal.size() || client.remote.rst_received ||
+                client.remote.closed,
+            "a refusal was cut short");
+    ++reached().refusals_read;
+    // A PROXY header that does not fit, or a source address that is not to be had, fails a try.
+    if (scenario_.clients != 1 || service_.send_proxy != config::SendProxy::off ||
+        !service_.source_address.addresses.empty())
+      return;
+    for (const Contact& each : contacted_)
+      if (!answers(each)) return;
+    require(contacted_.empty() || refusals(RefusalReason::early_talker) > 0,
+            "all backends answered, and the client got our words instead of the last one's");
+  }
+
+  std::uint64_t refusals(RefusalReason reason) {
+    return counters_.services[0].refusals[static_cast<std::size_t>(reason)].get();
+  }
+
+  struct Contact {
+    std::uint16_t port;
+    Opening opening;
+    const Connection* connection;
+  };
+  static bool answers(const Contact& contact) {
+    const End& end = contact.connection->remote;
+    return contact.connection->answer == ConnectAnswer::accept && !end.sent.empty() &&
+           end.delivered >= contact.connection->script.opening.size() &&
+           (contact.opening == Opening::temporary || contact.opening == Opening::policy ||
+            contact.opening == Opening::permanent);
+  }
+
+  /// With one client every contact was made for it.
+  void check_alone(const Connection& /*client*/, const Connection& from) {
+    if (!scenario_.gate || scenario_.clients != 1 || contacted_.empty()) return;
+    require(contacted_.size() <= service_.greeting.tries, "more backends were asked than tries");
+    require(contacted_.back().connection == &from, "the client heard one that was given up");
+    for (std::size_t i = 0; i + 1 < contacted_.size(); ++i) {
+      const Contact& each = contacted_[i];
+      for (std::size_t k = 0; k < i; ++k)
+        require(contacted_[k].port != each.port, "a backend was asked twice");
+      if (service_.send_proxy != config::SendProxy::off || !answers(each)) continue;
+      require(is_implicit_tls(protocol_) || each.opening != Opening::permanent ||
+                  service_.greeting.retry_5xx || protocol_ == Protocol::imap,
+              "another backend was asked after a verdict on the client");
+    }
+    if (contacted_.back().opening == Opening::temporary) {
+      require(std::all_of(contacted_.begin(), contacted_.end(),
+                          [](const Contact& each) { return answers(each); }) ||
+                  is_implicit_tls(protocol_) || counters_.services[0].early_talkers.get() > 0,
+              "a temporary reply was passed on though others had failed otherwise");
+      ++reached().passed_on;
     }
   }
 
@@ -299,9 +518,10 @@ class Run {
     } else if (reads(other)) {
       require(all_arrived, fmt::format("a client got {} of {} bytes though both ended in order",
                                        client.remote.received.size(), backend.remote.sent.size()));
-      require(backend.remote.received.size() == client.remote.sent.size(),
-              fmt::format("a backend got {} of {} bytes though both ended in order",
-                          backend.remote.received.size(), client.remote.sent.size()));
+      const std::size_t arrived = without_header(backend.remote.received).size();
+      require(arrived == client.remote.sent.size(),
+              fmt::format("a backend got {} of {} bytes though both ended in order", arrived,
+                          client.remote.sent.size()));
       ++reached().complete;
     }
   }
@@ -316,6 +536,10 @@ class Run {
   bool timed_out_ = false;
   std::unique_ptr<proxy::Worker> worker_;
   std::vector<std::uint32_t> maximum_;
+  Protocol protocol_ = Protocol::tcp;
+  proxy::Service service_;
+  std::vector<Contact> contacted_;
+  std::vector<std::uint32_t> replays_;
   const Address vip_ = *Address::from_ip("127.0.0.1", 25);
 };
 
@@ -332,7 +556,9 @@ void run(const Scenario& scenario) {
   } catch (const Violation& violation) {
     throw Violation(fmt::format("{} (seed {}{}{}{})", violation.what(), scenario.seed,
                                 scenario.stop_midway ? ", stop_midway" : "",
-                                scenario.scarce ? ", scarce" : "",
+                                scenario.scarce ? ", scarce"
+                                : scenario.gate ? ", gate"
+                                                : "",
                                 scenario.stalled_readers ? ", stalled_readers" : ""));
   }
 }

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # name, file, text as it stands, text with the bug
 MUTANTS = [
     ("fin_is_dropped", "src/proxy/session_relay.cc",
-     "  core.io.shutdown_write(sink(direction));\n}",
+     "  core.io.shutdown_write(sink_of(direction));\n}",
      "}"),
     ("fin_overtakes_bytes", "src/proxy/session.cc",
      "      if (relay.empty()) pass_fin(core, direction);\n",
@@ -51,9 +51,37 @@ MUTANTS = [
     ("last_words_lost_after_failed_send", "src/proxy/session_relay.cc",
      "  if (at(opposite(direction)).eof) begin_reset(core, opposite(direction));",
      "  begin_reset(core, opposite(direction));"),
-    ("place_leaks_when_a_try_fails", "src/proxy/session.cc",
-     "  if (has_place_) balance::Pool::release(core.registries.backends[backend_id_.value]);\n  has_place_ = false;",
-     "  if (has_place_ && core.epoch == 0) core.random = 0;\n  has_place_ = false;"),
+    ("place_leaks_when_a_try_fails", "src/proxy/session_gate.cc",
+     "  has_place_ = false;\n  backend_id_ = BackendId{};",
+     "  has_place_ = false;\n  core.registries.backends[backend_id_.value].sessions.fetch_add(1);\n"
+     "  backend_id_ = BackendId{};"),
+    ("turn_leaks_when_a_try_fails", "src/proxy/session_gate.cc",
+     "void Session::release_backend(Core& core) {\n  settle_turn(core);",
+     "void Session::release_backend(Core& core) {\n  has_turn_ = false;"),
+    ("a_verdict_on_the_client_is_retried", "src/proxy/session_gate.cc",
+     "  if (verdict == mail::Verdict::try_another) {",
+     "  if (verdict != mail::Verdict::relay) {"),
+    ("the_last_answer_is_withheld", "src/proxy/session_gate.cc",
+     "  if (record.all_answered) return true;",
+     ""),
+    ("an_answer_is_passed_on_after_a_failure", "src/proxy/session_gate.cc",
+     "  record.all_answered = record.all_answered && answered;",
+     "  record.all_answered = answered;"),
+    ("early_bytes_are_sent_to_two", "src/proxy/session_gate.cc",
+     "  if (service.early_talk == config::EarlyTalk::pass) begin_relaying(core);\n}\n\n/// Counts",
+     "  if (service.early_talk == config::EarlyTalk::pass) send_held(core, Direction::to_backend);\n}\n\n/// Counts"),
+    ("hello_is_not_said_again", "src/proxy/session_gate.cc",
+     "    to_backend.drop_held(core.blocks);\n    const bool copied",
+     "    tries(core).kept.drop_held(core.blocks);\n    const bool copied"),
+    ("early_data_is_replayed", "src/proxy/session_gate.cc",
+     "  if (status == mail::ClientHello::Status::beyond) return begin_relaying(core);",
+     ""),
+    ("the_same_backend_is_tried_again", "src/proxy/session_gate.cc",
+     "  request.tried = tried;",
+     "  request.tried = tried.first(tried.size() / 2);"),
+    ("left_backend_is_closed_while_armed", "src/proxy/session_gate.cc",
+     "  if (connecting_ || to_backend.sending || to_client.armed != Armed::nothing) return;",
+     "  if (connecting_ || to_backend.sending) return;"),
     ("stopped_direction_never_resumes", "src/proxy/session_relay.cc",
      "  if (relay.goal == Goal::stop) return ask_source(core, direction, Goal::receive);",
      "  if (relay.goal == Goal::stop) return;"),
@@ -85,12 +113,12 @@ find_package(spdlog REQUIRED)
 find_package(GTest REQUIRED)
 pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(libcap_ng REQUIRED IMPORTED_TARGET libcap-ng)
-foreach(folder include src/net src/io src/balance src/log src/proxy)
+foreach(folder include src/net src/io src/balance src/mail src/log src/proxy)
   add_subdirectory(${folder})
 endforeach()
 file(GLOB sources tests/sim/*.cc)
 add_executable(sim ${sources})
-target_link_libraries(sim PRIVATE poise_flags poise_proxy poise_io poise_balance poise_log GTest::gtest_main)
+target_link_libraries(sim PRIVATE poise_flags poise_proxy poise_io poise_balance poise_mail poise_log GTest::gtest_main)
 """
 
 
@@ -111,7 +139,7 @@ def caught(build_dir: pathlib.Path) -> str:
     """How the simulation found the bug; empty if it did not."""
     environment = dict(os.environ, POISE_SIM_SEEDS="4000")
     try:
-        done = subprocess.run([str(build_dir / "sim"), "--gtest_filter=Session.*", "--gtest_break_on_failure"],
+        done = subprocess.run([str(build_dir / "sim"), "--gtest_filter=Session.*:Gate.*", "--gtest_break_on_failure"],
                               capture_output=True, text=True, timeout=120, env=environment)
     except subprocess.TimeoutExpired:
         return "hangs"

@@ -46,6 +46,25 @@ TEST(Session, keeps_its_invariants_in_company) {
   run_seeds({.clients = 5, .backends = 3}, 6'000);
 }
 
+// Backends that greet well, late, badly or not at all: the client hears one of them or us, and its
+// bytes reach one of them.
+TEST(Gate, keeps_its_invariants_alone) {
+  run_seeds({.clients = 1, .backends = 3, .gate = true}, 20'000);
+}
+
+TEST(Gate, keeps_its_invariants_in_company) {
+  run_seeds({.clients = 5, .backends = 3, .gate = true}, 6'000);
+}
+
+TEST(Gate, ends_cleanly_when_stopped_midway) {
+  run_seeds({.clients = 4, .stop_midway = true, .gate = true}, 6'000);
+}
+
+TEST(Gate, sheds_load_when_everything_is_scarce) {
+  run_seeds({.clients = 6, .backends = 2, .stalled_readers = true, .scarce = true, .gate = true},
+            6'000);
+}
+
 // The worker is told to stop at once while sessions are in any state.
 TEST(Session, ends_cleanly_when_stopped_midway) {
   run_seeds({.clients = 4, .stop_midway = true}, 6'000);
@@ -68,7 +87,12 @@ TEST(Simulation, reaches_every_mechanism) {
   run_seeds({.clients = 3, .backends = 3, .stalled_readers = true}, 3'000);
   run_seeds({.clients = 6, .backends = 2, .scarce = true}, 1'000);
   run_seeds({.clients = 3, .stop_midway = true}, 500);
+  run_seeds({.clients = 1, .gate = true}, 3'000);
   const Reached& so_far = reached();
+  EXPECT_GT(so_far.passed_on, 10u);
+  EXPECT_GT(so_far.replayed, 10u);
+  EXPECT_GT(so_far.refusals_read, 100u);
+  EXPECT_GT(so_far.early, 100u);
   EXPECT_GT(so_far.complete, 100u);
   EXPECT_GT(so_far.replies_before_reset, 100u);
   EXPECT_GT(so_far.retried, 100u);

@@ -228,6 +228,11 @@ int SimIo::open_socket(int /*family*/, const std::string& /*congestion*/) {
   return connection.fd;
 }
 
+int SimIo::bind_source(int fd, const Address& /*from*/, bool /*transparent*/) {
+  at(fd);
+  return random(8) == 0 ? -EADDRNOTAVAIL : 0;
+}
+
 int SimIo::accept_now(int /*listener*/) {
   return -EAGAIN;
 }
@@ -378,6 +383,20 @@ bool SimIo::step_remote(Connection& connection) {
   };
   const bool over = end.rst_received;
   switch (step.kind) {
+    case Step::Kind::say: {
+      std::string& opening = connection.script.opening;
+      if (const std::size_t at = opening.find("#####"); at != std::string::npos)
+        opening.replace(at, 5, fmt::format("{:05}", connection.number));
+      const std::size_t left = opening.size() - step.amount;
+      const std::size_t space = room(end, connection.proxy, connection);
+      if (over || left == 0) return next();
+      if (space == 0) return moved;
+      const std::uint32_t count = 1 + random(static_cast<std::uint32_t>(std::min(space, left)));
+      end.sent.insert(end.sent.end(), opening.begin() + step.amount,
+                      opening.begin() + step.amount + count);
+      step.amount += count;
+      return true;
+    }
     case Step::Kind::send: {
       if (over || step.amount == 0) return next();
       const std::size_t space = room(end, connection.proxy, connection);
@@ -385,7 +404,8 @@ bool SimIo::step_remote(Connection& connection) {
       const auto most = static_cast<std::uint32_t>(std::min<std::size_t>(space, step.amount));
       const std::uint32_t count = 1 + random(most);
       for (std::uint32_t i = 0; i < count; ++i)
-        end.sent.push_back(stream_byte(connection.number, end.sent.size()));
+        end.sent.push_back(
+            stream_byte(connection.number, end.sent.size() - connection.script.opening.size()));
       step.amount -= count;
       return true;
     }

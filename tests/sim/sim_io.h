@@ -23,6 +23,7 @@ struct Violation : std::runtime_error {
 /// reads meanwhile.
 struct Step {
   enum class Kind : std::uint8_t {
+    say,          ///< the script's opening, in pieces
     send,         ///< `amount` bytes of its stream
     pause,        ///< `amount` milliseconds
     await_bytes,  ///< until it has received so many in all, or the end
@@ -40,6 +41,7 @@ struct Script {
   std::vector<Step> steps;
   std::uint32_t reads_max = 64;  ///< bytes a read; 0: never reads
   std::uint8_t label = 0;        ///< the test's own
+  std::string opening;           ///< "#####" becomes the connection's number
 };
 
 enum class ConnectAnswer : std::uint8_t { accept, refuse, never, unreachable };
@@ -105,6 +107,7 @@ class SimIo final : public io::Io {
   [[nodiscard]] bool world_at_rest();
   [[nodiscard]] std::size_t accepted() const { return accepted_; }
 
+  /// Of a connection's stream, which follows its opening; the first two bytes are its number.
   static std::uint8_t stream_byte(std::uint32_t number, std::size_t offset) {
     if (offset < 2) return static_cast<std::uint8_t>(number >> (8 * offset));
     return static_cast<std::uint8_t>((number * 131u + offset * 7u + (offset >> 3) * 13u) & 0xff);
@@ -121,6 +124,7 @@ class SimIo final : public io::Io {
   void cancel(io::Tag tag) override;
   void close(int fd) override;
   int open_socket(int family, const std::string& congestion) override;
+  int bind_source(int fd, const Address& from, bool transparent) override;
   int accept_now(int listener) override;
   std::ptrdiff_t send_now(int fd, std::span<const std::span<const std::byte>> parts,
                           bool last) override;

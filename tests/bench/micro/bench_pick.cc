@@ -58,6 +58,7 @@ void pick(benchmark::State& run, Scheduler scheduler, std::size_t size, std::uin
     request.random = number * 0x9e3779b97f4a7c15u;
     const Pick chosen = shared->pool.pick(request);
     benchmark::DoNotOptimize(chosen.member);
+    chosen.member->state->brakes.settled();
     Pool::release(*chosen.member->state);
   }
   if (run.thread_index() == 0) delete shared;

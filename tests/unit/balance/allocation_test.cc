@@ -47,7 +47,7 @@ TEST(pick, allocates_nothing) {
       builder.add({.weight = 1 + i % 4, .max_sessions = 3, .tier = i / 10, .up = i % 7 != 0});
     }
     const std::size_t before_building = allocations;
-    const Pool pool = builder.build();
+    const GreetingPool pool = builder.build();
     EXPECT_GT(allocations, before_building) << "the count works";
     const BackendId tried[] = {BackendId{1}, BackendId{2}, BackendId{12}};
     const std::size_t before = allocations;

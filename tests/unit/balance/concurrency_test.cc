@@ -24,7 +24,7 @@ TEST_P(Hammered, never_exceeds_max_sessions_and_returns_every_place) {
                  .max_sessions = limits[i],
                  .tier = i < 3 ? 0u : 1u});
   }
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   std::vector<std::atomic<std::uint32_t>> held(limits.size());
   std::atomic<unsigned> exceeded{0};
   std::atomic<unsigned> wrong{0};
@@ -70,7 +70,7 @@ TEST_P(Hammered, never_exceeds_max_sessions_and_returns_every_place) {
 TEST_P(Hammered, hands_out_exactly_the_places_there_are) {
   PoolBuilder builder(GetParam());
   for (std::uint32_t i = 0; i < 20; ++i) builder.add({.weight = 1 + i % 3, .max_sessions = 50 + i});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   std::atomic<unsigned> chosen{0};
   std::vector<std::thread> workers;
   for (std::uint32_t t = 0; t < 8; ++t) {

@@ -29,7 +29,7 @@ TEST(least_conn, picks_the_fewest_sessions_per_weight) {
     PoolBuilder builder(config::Scheduler::least_conn, one.weights);
     for (std::size_t i = 0; i < one.sessions.size(); ++i)
       builder.states[i].sessions = one.sessions[i];
-    const Pool pool = builder.build();
+    const GreetingPool pool = builder.build();
     for (int turn = 0; turn < 5; ++turn) {
       const Pick pick = pool.pick({});
       EXPECT_EQ(pick.member->id.value, one.expected) << testing::PrintToString(one.sessions);
@@ -58,7 +58,7 @@ RC_GTEST_PROP(least_conn, never_picks_a_member_with_more_load_than_another_candi
   std::vector<bool> candidates;
   for (std::size_t i = 0; i < size; ++i) candidates.push_back(candidate(i));
 
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   const Pick pick = pool.pick({.tried = tried});
   RC_ASSERT((pick.result == PickResult::chosen) ==
             (std::find(candidates.begin(), candidates.end(), true) != candidates.end()));
@@ -92,7 +92,7 @@ TEST(least_conn, rotates_ties_evenly_past_busy_members) {
 
 TEST(least_conn, fills_members_to_their_weights) {
   PoolBuilder builder(config::Scheduler::least_conn, {1, 2, 5});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   for (int i = 0; i < 800; ++i) ASSERT_EQ(pool.pick({}).result, PickResult::chosen);
   EXPECT_EQ(builder.sessions(0), 100u);
   EXPECT_EQ(builder.sessions(1), 200u);

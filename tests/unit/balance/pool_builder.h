@@ -52,6 +52,18 @@ inline Address numbered(std::uint32_t number, std::uint16_t port = 0) {
   return address;
 }
 
+/// A pool whose sessions are greeted at once, so that no brake comes on by itself.
+class GreetingPool : public Pool {
+ public:
+  using Pool::Pool;
+
+  [[nodiscard]] Pick pick(const PickRequest& request) const {
+    const Pick pick = Pool::pick(request);
+    if (pick.result == PickResult::chosen) pick.member->state->brakes.settled();
+    return pick;
+  }
+};
+
 struct PoolBuilder {
   PoolSpec spec;
   PoolState state;
@@ -84,10 +96,10 @@ struct PoolBuilder {
     return spec.members.emplace_back(member);
   }
 
-  [[nodiscard]] Pool build() {
+  [[nodiscard]] GreetingPool build() {
     PoolSpec copy = spec;
     copy.state = &state;
-    return Pool(copy);
+    return GreetingPool(copy);
   }
 
   std::uint32_t sessions(std::size_t member) { return states[member].sessions; }
@@ -112,7 +124,7 @@ inline PickRequest client(std::uint32_t number, std::span<const BackendId> tried
 }
 
 /// Picks once for each of `clients`, places given back at once; how often each member was chosen.
-inline std::vector<unsigned> spread(const Pool& pool, std::uint32_t clients,
+inline std::vector<unsigned> spread(const GreetingPool& pool, std::uint32_t clients,
                                     std::span<const BackendId> tried = {}) {
   std::vector<unsigned> counts(pool.members().size());
   for (std::uint32_t i = 0; i < clients; ++i) {
@@ -126,7 +138,7 @@ inline std::vector<unsigned> spread(const Pool& pool, std::uint32_t clients,
 
 /// Sessions of many clients while the members in `dead` fail each session that reaches them: who
 /// served in the end. Nobody in `dead` is known to be down.
-inline std::vector<unsigned> served(const Pool& pool, std::uint32_t clients,
+inline std::vector<unsigned> served(const GreetingPool& pool, std::uint32_t clients,
                                     const std::vector<std::size_t>& dead) {
   std::vector<unsigned> counts(pool.members().size());
   for (std::uint32_t i = 0; i < clients; ++i) {

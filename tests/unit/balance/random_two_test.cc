@@ -50,7 +50,7 @@ TEST(random_two, draws_by_weight) {
 /// whose worst of 100 members with 100 sessions each would hold about 125.
 TEST(random_two, keeps_lasting_sessions_nearly_even) {
   PoolBuilder builder(config::Scheduler::random_two, std::vector<std::uint32_t>(100, 1));
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   for (std::uint32_t i = 0; i < 10000; ++i)
     ASSERT_EQ(pool.pick(client(i)).result, PickResult::chosen);
   std::uint32_t most = 0;

@@ -143,7 +143,7 @@ TEST(smooth_period, scales_weights_that_would_need_too_many_entries) {
 
 TEST(round_robin, follows_the_smooth_sequence_from_its_start) {
   PoolBuilder builder(config::Scheduler::round_robin, {5, 1, 1});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   std::string order;
   for (int i = 0; i < 14; ++i) order += static_cast<char>('a' + pool.pick({}).member->id.value);
   EXPECT_EQ(order,
@@ -166,7 +166,7 @@ TEST(round_robin, spreads_300_picks_100_each_over_any_number_of_threads) {
   for (const int threads : {1, 2, 3, 4, 8, 16}) {
     for (const bool retries : {false, true}) {
       PoolBuilder builder(config::Scheduler::round_robin, {1, 1, 1});
-      const Pool pool = builder.build();
+      const GreetingPool pool = builder.build();
       std::atomic<int> left{300};
       std::array<std::atomic<unsigned>, 3> first_picks{};
       std::atomic<unsigned> wrong_retries{0};
@@ -213,7 +213,7 @@ TEST(round_robin, shares_a_dead_members_turns_evenly) {
 TEST(round_robin, shares_a_dead_members_turns_evenly_when_retries_come_late) {
   for (const std::size_t delay : {1u, 2u, 3u, 5u, 7u, 100u}) {
     PoolBuilder builder(config::Scheduler::round_robin, {1, 1, 1});
-    const Pool pool = builder.build();
+    const GreetingPool pool = builder.build();
     const BackendId dead{1};
     std::array<unsigned, 3> counts{};
     std::deque<std::uint32_t> failed_at;
@@ -264,7 +264,7 @@ TEST(round_robin, shares_a_full_members_turns_evenly) {
   builder.add({.max_sessions = 10});
   builder.add({});
   builder.add({});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   for (int i = 0; i < 3010; ++i) ASSERT_EQ(pool.pick({}).result, PickResult::chosen);
   EXPECT_EQ(builder.sessions(1), 10u);
   for (const std::size_t member : {0u, 2u, 3u}) EXPECT_NEAR(builder.sessions(member), 1000, 10);

@@ -22,7 +22,7 @@ INSTANTIATE_TEST_SUITE_P(schedulers, ByHash,
 constexpr std::uint32_t kSources = 20000;
 
 /// The address each source is sent to.
-std::vector<Address> homes(const Pool& pool, std::span<const BackendId> tried = {}) {
+std::vector<Address> homes(const GreetingPool& pool, std::span<const BackendId> tried = {}) {
   std::vector<Address> result;
   for (std::uint32_t i = 0; i < kSources; ++i) {
     const Pick pick = pool.pick(client(i, tried));
@@ -53,7 +53,7 @@ Disruption compare(const std::vector<Address>& before, const std::vector<Address
 
 TEST_P(ByHash, sends_a_source_to_the_same_member_each_time_whatever_its_port) {
   PoolBuilder builder(GetParam(), {1, 2, 3});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   for (std::uint32_t i = 0; i < 100; ++i) {
     const Member* first = pool.pick(client(i)).member;
     for (std::uint16_t port = 1; port < 20; ++port) {
@@ -64,7 +64,7 @@ TEST_P(ByHash, sends_a_source_to_the_same_member_each_time_whatever_its_port) {
 
 TEST_P(ByHash, tells_ipv4_from_ipv6_and_looks_at_every_byte) {
   PoolBuilder builder(GetParam(), std::vector<std::uint32_t>(50, 1));
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   Address base = *Address::from_ip("2001:db8:1:2:3:4:5:6");
   const Member* home = pool.pick({.source = base}).member;
   for (std::size_t byte = 0; byte < 16; ++byte) {
@@ -203,7 +203,7 @@ TEST_P(ByHash, moves_few_sources_when_a_weight_changes) {
 /// sources are spread.
 TEST_P(ByHash, falls_back_to_the_same_other_member) {
   PoolBuilder builder(GetParam(), {1, 1, 1, 1});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   const BackendId dead{2};
   EXPECT_EQ(homes(pool, {&dead, 1}), homes(pool, {&dead, 1}));
   const auto counts = served(pool, kSources, {2});
@@ -214,7 +214,7 @@ TEST_P(ByHash, falls_back_to_the_same_other_member) {
 
 TEST_P(ByHash, reaches_the_light_member_when_the_heavy_one_was_tried) {
   PoolBuilder builder(GetParam(), {1000000, 1, 1});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   const BackendId heavy{0};
   const auto counts = spread(pool, 1000, {&heavy, 1});
   EXPECT_EQ(counts[0], 0u);
@@ -225,7 +225,7 @@ TEST_P(ByHash, reaches_the_light_member_when_the_heavy_one_was_tried) {
 TEST_P(ByHash, passes_a_full_member_by) {
   PoolBuilder builder(GetParam());
   for (int i = 0; i < 4; ++i) builder.add({.max_sessions = 50});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   for (std::uint32_t i = 0; i < 200; ++i)
     ASSERT_EQ(pool.pick(client(7)).result, PickResult::chosen);
   EXPECT_EQ(pool.pick(client(7)).result, PickResult::full);
@@ -235,7 +235,7 @@ TEST_P(ByHash, passes_a_full_member_by) {
 /// accident.
 TEST_P(ByHash, keeps_its_choices_from_version_to_version) {
   PoolBuilder builder(GetParam(), {1, 1, 1, 2, 1});
-  const Pool pool = builder.build();
+  const GreetingPool pool = builder.build();
   std::string choices;
   for (std::uint32_t i = 0; i < 40; ++i)
     choices += static_cast<char>('a' + pool.pick(client(i)).member->id.value);

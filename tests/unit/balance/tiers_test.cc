@@ -36,7 +36,7 @@ class EveryScheduler : public testing::TestWithParam<Scheduler> {
   }
 
   PickResult result(std::vector<BackendId> tried = {}) {
-    const Pool pool = builder_.build();
+    const GreetingPool pool = builder_.build();
     const Pick pick = pool.pick(client(1, tried));
     if (pick.member != nullptr) Pool::release(*pick.member->state);
     return pick.result;
@@ -92,7 +92,7 @@ TEST_P(EveryScheduler, offers_a_session_every_member_once_and_those_up_first) {
        {.tier = 1, .up = false},
        {.tier = 2},
        {.tier = 0}});
-  const Pool pool = builder_.build();
+  const GreetingPool pool = builder_.build();
   for (std::uint32_t i = 0; i < 50; ++i) {
     std::vector<BackendId> tried;
     std::string order;
@@ -108,7 +108,7 @@ TEST_P(EveryScheduler, offers_a_session_every_member_once_and_those_up_first) {
 
 TEST_P(EveryScheduler, says_full_when_all_are_and_no_backend_when_all_were_tried) {
   add({{.max_sessions = 2}, {.max_sessions = 1}});
-  const Pool pool = builder_.build();
+  const GreetingPool pool = builder_.build();
   const BackendId a{0};
   const BackendId both[] = {BackendId{0}, BackendId{1}};
   for (std::uint32_t i = 0; i < 3; ++i) EXPECT_EQ(pool.pick(client(i)).result, PickResult::chosen);
@@ -147,12 +147,12 @@ TEST_P(EveryScheduler, overflows_into_the_next_tiers_when_asked_to) {
        {.max_sessions = 10},
        {.max_sessions = 7, .tier = 3},
        {.max_sessions = 5, .tier = 8}});
-  const Pool queueing = builder_.build();
+  const GreetingPool queueing = builder_.build();
   for (std::uint32_t i = 0; i < 20; ++i)
     ASSERT_EQ(queueing.pick(client(i)).result, PickResult::chosen);
   EXPECT_EQ(result(), PickResult::full);
   builder_.spec.overflow = Overflow::next_tier;
-  const Pool pool = builder_.build();
+  const GreetingPool pool = builder_.build();
   for (std::uint32_t i = 0; i < 7; ++i) EXPECT_EQ(pool.pick(client(i)).member->id.value, 2u);
   for (std::uint32_t i = 0; i < 5; ++i) EXPECT_EQ(pool.pick(client(i)).member->id.value, 3u);
   EXPECT_EQ(pool.pick(client(0)).result, PickResult::full);
@@ -180,7 +180,7 @@ TEST_P(EveryScheduler, retries_of_two_dead_tiers_are_spread_over_the_third) {
 TEST_P(EveryScheduler, works_with_a_thousand_members) {
   for (int i = 0; i < 1000; ++i)
     builder_.add({.weight = 1 + static_cast<std::uint32_t>(i) % 5, .max_sessions = 3});
-  const Pool pool = builder_.build();
+  const GreetingPool pool = builder_.build();
   for (std::uint32_t i = 0; i < 3000; ++i)
     ASSERT_EQ(pool.pick(client(i)).result, PickResult::chosen) << i;
   EXPECT_EQ(pool.pick(client(0)).result, PickResult::full);
@@ -213,7 +213,7 @@ TEST_P(EveryScheduler, picks_only_the_allowed_and_whenever_there_is_one) {
       usable = usable || (member.enabled && member.weight != 0 && !was_tried &&
                           (member.up || builder.spec.when_all_down == WhenAllDown::attempt));
     }
-    const Pool pool = builder.build();
+    const GreetingPool pool = builder.build();
     const Pick pick = pool.pick(client(*rc::gen::inRange(0u, 1000u), tried));
     RC_ASSERT((pick.result == PickResult::no_backend) == !usable);
     RC_ASSERT((pick.result == PickResult::chosen) == (pick.member != nullptr));
@@ -312,7 +312,7 @@ TEST_F(Tiers, a_retry_prefers_tiers_that_have_min_up) {
   builder_.spec.min_up = 2;
   for (const Row row : {Row{}, Row{.up = false}, Row{.tier = 1}, Row{.tier = 1}, Row{.tier = 2}})
     builder_.add(row);
-  const Pool pool = builder_.build();
+  const GreetingPool pool = builder_.build();
   const BackendId tried[] = {BackendId{2}, BackendId{3}, BackendId{4}};
   EXPECT_EQ(pool.pick({.tried = {tried, 2}}).member->id.value, 4u);
   EXPECT_EQ(pool.pick({.tried = {tried, 3}}).member->id.value, 0u);
@@ -320,8 +320,8 @@ TEST_F(Tiers, a_retry_prefers_tiers_that_have_min_up) {
 
 TEST_F(Tiers, a_moved_pool_still_picks) {
   for (const Row row : {Row{}, Row{.tier = 1}}) builder_.add(row);
-  Pool first = builder_.build();
-  const Pool second = std::move(first);
+  GreetingPool first = builder_.build();
+  const GreetingPool second = std::move(first);
   const Pick pick = second.pick({});
   EXPECT_EQ(pick.member, &second.members()[0]);
 }
