@@ -140,7 +140,7 @@ def caught(build_dir: pathlib.Path) -> str:
     environment = dict(os.environ, POISE_SIM_SEEDS="4000")
     try:
         done = subprocess.run([str(build_dir / "sim"), "--gtest_filter=Session.*:Gate.*", "--gtest_break_on_failure"],
-                              capture_output=True, text=True, timeout=120, env=environment)
+                              capture_output=True, text=True, errors="replace", timeout=120, env=environment)
     except subprocess.TimeoutExpired:
         return "hangs"
     if done.returncode == 0:
