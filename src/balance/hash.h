@@ -7,7 +7,7 @@
 
 /// Numbers that must come out the same on every box and in every version: two balancers with the
 /// same pool send a source to the same backend without talking to each other. Changing anything
-/// here moves every source once. Not keyed: a key would have to be shared between the boxes.
+/// here moves every source once. For that use there is no key: the boxes would have to share it.
 namespace poise::balance {
 
 /// A bijection that spreads neighbouring values over all 64 bits (the finalizer of splitmix64,
@@ -32,14 +32,15 @@ namespace poise::balance {
   return n * 0x9e3779b97f4a7c15u;
 }
 
-/// Of the IP address alone: a client's port must not move it.
-[[nodiscard]] inline std::uint64_t hash_ip(const Address& address) {
+/// Of the IP address alone: a client's port must not move it. `key`: for tables in memory that
+/// strangers fill, drawn at start, so that nobody can choose addresses that share a bucket.
+[[nodiscard]] inline std::uint64_t hash_ip(const Address& address, std::uint64_t key = 0) {
   const auto word = [&address](std::size_t first) {
     std::uint64_t value = 0;
     for (std::size_t i = first; i < first + 8; ++i) value = value << 8 | address.ip[i];
     return value;
   };
-  return mix(mix(word(0) ^ address.bits()) ^ word(8));
+  return mix(mix(word(0) ^ address.bits() ^ key) ^ word(8));
 }
 
 /// Of address and port: who a backend is, wherever it stands in the configuration.
