@@ -27,9 +27,10 @@ inline constexpr std::size_t kProxyBuiltBytesMax = 16 + 36 + 3 + kProxyUniqueIdB
 /// A header has one family, and it is the client's: `source`'s. If `destination` (the service's own
 /// address) has the other one, an IPv4 address is given to an IPv6 client as ::ffff:a.b.c.d, and an
 /// IPv6 address to an IPv4 client as 0.0.0.0, with its port: what servers judge is the client, and
-/// they shall see it as it is. The family of our connection to the server plays no part: an IPv6
-/// client is announced as such to a server reached by IPv4. A server that has IPv6 switched off
-/// (Postfix with inet_protocols = ipv4) refuses such a header and closes.
+/// they shall see it as it is (Postfix 3.7 and Dovecot 2.3 take both and log the client). The
+/// family of our connection to the server plays no part: an IPv6 client is announced as such to a
+/// server reached by IPv4. A server that has IPv6 switched off (Postfix with inet_protocols = ipv4)
+/// refuses such a header and closes.
 std::size_t build_proxy_v1(std::span<char> out, const Address& source, const Address& destination);
 
 /// `unique_id` goes along as PP2_TYPE_UNIQUE_ID, cut to kProxyUniqueIdBytesMax; empty: left out.
