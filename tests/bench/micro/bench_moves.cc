@@ -63,6 +63,7 @@ class Site {
     if (has && spec_.members[has->value].up) return *has;
     const Pick pick = pool.pick({.source = source});
     Pool::release(*pick.member->state);
+    pick.member->state->brakes.settled();
     if (!sticky_) return pick.member->id;
     return (has ? table_.move(source, *has, pick.member->id, kNow)
                 : table_.insert_if_absent(source, pick.member->id, kNow))

@@ -207,7 +207,7 @@ struct Floor {
   static constexpr std::uint32_t kSlots = 8, kWorkers = 4;
 
   PoolBuilder builder;
-  Pool pool;
+  GreetingPool pool;
   Waiters waiters;
   std::atomic<std::uint32_t> in_use{0};
   std::atomic<std::uint32_t> exceeded{0}, served{0}, gave_up{0};
@@ -221,7 +221,7 @@ struct Floor {
 
   Floor() : pool(limited(builder)) {}
 
-  static Pool limited(PoolBuilder& builder) {
+  static GreetingPool limited(PoolBuilder& builder) {
     builder.add({.max_sessions = 1});
     builder.add({.max_sessions = 2});
     return builder.build();
