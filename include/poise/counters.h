@@ -34,6 +34,7 @@ struct PairCounters {
 /// What one worker counts for one service.
 struct ServiceCounters {
   std::array<Counter, kRefusalReasonNames.size()> refusals;
+  std::array<Counter, kRefusalReasonNames.size()> would_refuse;  ///< limits with mode "log"
   Counter early_talkers;
 };
 

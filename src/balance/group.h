@@ -60,11 +60,12 @@ struct Search {
   /// Can be chosen, as far as a look can tell.
   [[nodiscard]] bool open(const Member& member) {
     if (tried(member)) return false;
-    if (!force && !member.state->brakes.open(request.now_ms)) {
+    if (!force && !member.state->brakes.open(now_ms())) {
       met_braked = true;
       return false;
     }
-    if (member.max_sessions == 0 || member.state->sessions.load() < member.max_sessions)
+    if ((member.max_sessions == 0 || member.state->sessions.load() < member.max_sessions) &&
+        (member.pace.interval == 0 || member.state->rate.next(member.pace) <= request.now))
       return true;
     met_full = true;
     return false;
@@ -76,14 +77,21 @@ struct Search {
     Brakes& brakes = member.state->brakes;
     if (force) {
       brakes.force();
-    } else if (!brakes.enter(request.now_ms)) {
+    } else if (!brakes.enter(now_ms())) {
       met_braked = true;
       return false;
     }
-    if (reserve(member)) return true;
+    if (reserve(member)) {
+      if (member.state->rate.admit(member.pace, request.now)) return true;
+      Pool::release(*member.state);
+    }
     brakes.settled();
     met_full = true;
     return false;
+  }
+
+  [[nodiscard]] std::int64_t now_ms() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(request.now).count();
   }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "balance/brakes.h"
+#include "balance/rate.h"
 #include "poise/address.h"
 #include "poise/config.h"
 #include "poise/ids.h"
@@ -20,6 +22,7 @@ namespace poise::balance {
 struct alignas(64) BackendState {
   std::atomic<std::uint32_t> sessions{0};  ///< reserved places, never above max_sessions
   Brakes brakes;
+  RateLimiter rate;  ///< of Member::pace
   /// When it last gave a client a good greeting, in ms of the workers' clock: a probe need not ask
   /// again so soon.
   std::atomic<std::int64_t> good_greeting_ms{0};
@@ -40,6 +43,7 @@ struct Member {
   Address address{};
   std::uint32_t weight = 1;        ///< 0: no new sessions
   std::uint32_t max_sessions = 0;  ///< 0: no limit
+  Pace pace;                       ///< of new sessions; a backend that has had its share is full
   std::uint32_t tier = 0;
   bool up = true;       ///< health allows new sessions
   bool enabled = true;  ///< the operator allows new sessions
@@ -68,14 +72,14 @@ struct PickRequest {
                      ///< and maglev
   std::uint64_t random = 0;            ///< for random_two; the caller's generator
   std::span<const BackendId> tried{};  ///< not again for this session
-  std::int64_t now_ms = 0;             ///< for the brakes
+  std::chrono::nanoseconds now{};      ///< for brakes and rates; the clock all workers share
   BackendId preferred{};               ///< taken if it is up, enabled, not braked and has a place
 };
 
 enum class PickResult : std::uint8_t {
   chosen,      ///< a place and a turn at its brakes are taken: give them back with release() and
                ///< Brakes::settled()
-  full,        ///< every candidate is at max_sessions
+  full,        ///< every candidate is at max_sessions, or has had its connect_rate
   no_backend,  ///< nobody left to try
 };
 

@@ -23,6 +23,7 @@ struct Pace {
   std::int64_t tolerance = 0;  ///< how far ahead of time the bucket may be used up
 
   Pace() = default;
+  bool operator==(const Pace&) const = default;
   explicit Pace(config::Rate rate) {
     constexpr std::int64_t kSecond = 1'000'000'000;
     constexpr double kLongest = 1e9 * 3600 * 24 * 365;

@@ -21,6 +21,7 @@ namespace {
 
 /// How often control looks whether the workers have got on.
 constexpr milliseconds kPoll{10};
+constexpr milliseconds kStickyExpiry{20'000};
 
 sigset_t handled_signals() {
   sigset_t signals;
@@ -91,6 +92,7 @@ Result<void> Control::start() {
   if (auto opened = open_listeners(); !opened) return opened;
   if (auto started = workers_.start(config_.workers); !started) return started;
   publish();
+  expire_sticky();
   return accept_everywhere();
 }
 
@@ -122,6 +124,11 @@ void Control::publish() {
   workers_.publish(std::move(snapshot), static_cast<std::uint32_t>(world_.pairs().size()),
                    world_.services());
   loop_.after(kPoll, [this] { settle(); });
+}
+
+void Control::expire_sticky() {
+  world_.expire_sticky(std::chrono::steady_clock::now().time_since_epoch());
+  loop_.after(kStickyExpiry, [this] { expire_sticky(); });
 }
 
 /// Earlier snapshots go when nobody works with them any more.

@@ -49,6 +49,7 @@ class Control {
   Result<void> accept_everywhere();
   void publish();
   void settle();
+  void expire_sticky();
   void on_signal(const signalfd_siginfo& info);
   void begin_drain(std::string cause);
   void await_listeners_closed();

@@ -41,23 +41,23 @@ Result<void> WorkerThreads::start(unsigned count) {
     const auto life = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::seconds>(since_epoch).count());
     const std::uint64_t first_id = (life << 40) | (static_cast<std::uint64_t>(number) << 32);
-    self->thread = std::thread([this, thread, number, first_id,
-                                started = std::move(started)]() mutable {
-      ::pthread_setname_np(::pthread_self(), fmt::format("worker-{}", number).c_str());
-      // A batch thread does not cut short whoever runs when its first event comes, so it wakes
-      // to many events instead of one; on an idle CPU it runs at once as before.
-      const sched_param normal{};
-      ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &normal);
-      auto ring = io::make_uring({});
-      if (!ring) return started.set_value(ring.error());
-      proxy::Worker worker(**ring, registries_, thread->counters, {}, registries_.sessions_max,
-                           first_id, {.sessions = thread->sink, .events = &log_, .trouble = {}});
-      thread->worker = &worker;
-      started.set_value(Result<void>{});
-      worker.run();
-      thread->ended.store(true, std::memory_order_release);
-      thread->may_leave.get_future().wait();
-    });
+    self->thread =
+        std::thread([this, thread, number, first_id, started = std::move(started)]() mutable {
+          ::pthread_setname_np(::pthread_self(), fmt::format("worker-{}", number).c_str());
+          // A batch thread does not cut short whoever runs when its first event comes, so it wakes
+          // to many events instead of one; on an idle CPU it runs at once as before.
+          const sched_param normal{};
+          ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &normal);
+          auto ring = io::make_uring({});
+          if (!ring) return started.set_value(ring.error());
+          proxy::Worker worker(**ring, registries_, thread->counters, {}, registries_.sessions_max,
+                               first_id, reports(thread->sink, number));
+          thread->worker = &worker;
+          started.set_value(Result<void>{});
+          worker.run();
+          thread->ended.store(true, std::memory_order_release);
+          thread->may_leave.get_future().wait();
+        });
     const Result<void> result = outcome.get();
     if (!result) {
       self->thread.join();
@@ -66,6 +66,17 @@ Result<void> WorkerThreads::start(unsigned count) {
     threads_.push_back(std::move(self));
   }
   return {};
+}
+
+proxy::Reports WorkerThreads::reports(log::SessionSink* sink, std::uint32_t worker) {
+  return {
+      .sessions = sink,
+      .events = &log_,
+      .trouble = on_trouble,
+      // Workers wait for each other's sessions only once all of them accept, so threads_ is whole.
+      .hand_over = [this](std::uint32_t to,
+                          const proxy::Place& place) { threads_[to]->worker->post(place); },
+      .worker = worker};
 }
 
 void WorkerThreads::post(std::size_t worker, proxy::Command command) {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <memory>
 #include <thread>
@@ -21,6 +22,9 @@ class WorkerThreads {
   ~WorkerThreads();
   WorkerThreads(const WorkerThreads&) = delete;
   WorkerThreads& operator=(const WorkerThreads&) = delete;
+
+  /// Called in a worker's thread for tries that failed; see proxy::Reports. Set before start().
+  std::function<void(const proxy::Trouble&)> on_trouble;
 
   Result<void> start(unsigned count);
   [[nodiscard]] std::size_t size() const { return threads_.size(); }
@@ -47,6 +51,8 @@ class WorkerThreads {
 
  private:
   struct Thread;
+
+  proxy::Reports reports(log::SessionSink* sink, std::uint32_t worker);
 
   proxy::Registries& registries_;
   log::Log& log_;

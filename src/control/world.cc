@@ -1,9 +1,21 @@
 #include "control/world.h"
 
+#include <algorithm>
+#include <random>
+
 #include "poise/check.h"
 
 namespace poise::control {
 namespace {
+
+/// Sources without sessions that are remembered for their rate, per service.
+constexpr std::uint32_t kSourceEntries = 65536;
+
+/// Nobody outside can choose addresses that fall together in our tables.
+std::uint64_t random_key() {
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
 
 template <class Key, class IdType>
 IdType id_of(std::map<Key, IdType>& ids, const Key& key) {
@@ -12,6 +24,9 @@ IdType id_of(std::map<Key, IdType>& ids, const Key& key) {
 }
 
 }  // namespace
+
+World::World(proxy::Registries& registries, log::NameTable& names)
+    : registries_(registries), names_(names), hash_key_(random_key()) {}
 
 std::uint32_t World::pair(ServiceId service, BackendId backend) {
   const auto [at, inserted] = pair_ids_.try_emplace({service.value, backend.value},
@@ -43,6 +58,7 @@ balance::Member World::member_of(PoolId pool_id, const config::Pool& pool,
   member.weight = status.weight();
   member.max_sessions = backend.max_sessions;
   member.tier = backend.tier;
+  member.pace = balance::Pace(backend.connect_rate);
   member.up = status.health == Health::up || status.health == Health::recovering;
   member.enabled = status.admin.admin == Admin::enabled;
   member.state = &registries_.backends[member.id.value];
@@ -58,10 +74,53 @@ balance::PoolSpec World::spec_of(const config::Pool& pool) {
   spec.preempt = pool.preempt;
   const PoolId id = id_of(pools_, pool.name);
   registries_.pools.grow(static_cast<std::uint32_t>(pools_.size()));
+  registries_.waiters.grow(static_cast<std::uint32_t>(pools_.size()));
   spec.state = &registries_.pools[id.value];
   for (const config::Backend& backend : pool.backends)
     spec.members.push_back(member_of(id, pool, backend));
   return spec;
+}
+
+void World::add_access(proxy::Service& service, const config::Service& from) {
+  service.allow = balance::NetworkSet(from.allow);
+  service.deny = balance::NetworkSet(from.deny);
+  service.allows_all = from.allow.empty();
+  service.limits_except = balance::NetworkSet(from.limits.except);
+  service.rate = balance::Pace(from.limits.rate);
+  service.source_limits = {.sessions = from.limits.sessions_per_source,
+                           .rate = balance::Pace(from.limits.rate_per_source),
+                           .mode = from.limits.mode};
+  service.limits_sources =
+      from.limits.sessions_per_source > 0 || from.limits.rate_per_source.per_second > 0;
+  auto& sources = registries_.services[service.id.value].sources;
+  if (service.limits_sources && sources == nullptr)
+    sources = std::make_unique<balance::SourceTable>(kSourceEntries, hash_key_);
+}
+
+void World::add_pool(proxy::Service& service, const config::Pool& from) {
+  const PoolId id = pools_.at(from.name);
+  service.waiters = &registries_.waiters[id.value];
+  service.queue = from.queue;
+  service.paced = std::any_of(from.backends.begin(), from.backends.end(), [](const auto& backend) {
+    return backend.connect_rate.per_second > 0;
+  });
+  if (!from.sticky) return;
+  const balance::StickyTable::Options options{
+      .entries = from.sticky->entries, .ttl = from.sticky->ttl, .backends = backends_known()};
+  auto& table = sticky_[from.name];
+  if (table == nullptr)
+    table = std::make_unique<balance::StickyTable>(options, hash_key_);
+  else
+    table->configure(options);
+  service.sticky = table.get();
+  service.sticky_prefix_v4 = from.sticky->prefix_v4;
+  service.sticky_prefix_v6 = from.sticky->prefix_v6;
+  service.sticky_max_share = from.sticky->max_share;
+  service.sticky_except = balance::NetworkSet(from.sticky->except);
+}
+
+void World::expire_sticky(std::chrono::nanoseconds now) {
+  for (auto& [name, table] : sticky_) table->expire(now);
 }
 
 std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config) {
@@ -103,6 +162,8 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
     service.refusal = from.refusal;
     service.deny_reply = from.deny_reply;
     const config::Pool& pool = config.pools[from.pool];
+    add_access(service, from);
+    add_pool(service, pool);
     service.send_proxy = pool.send_proxy;
     service.source_address = pool.source_address;
     service.sees_client = pool.send_proxy != config::SendProxy::off || pool.source_address.client;
@@ -110,7 +171,7 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
     service.source_prefix_v4 = from.limits.source_prefix_v4;
     service.source_prefix_v6 = from.limits.source_prefix_v6;
     service.congestion_backend = pool.congestion;
-    service.pool = pools[from.pool].get();
+    service.pool = pools[from.pool];
     service.pair_none = pair(service.id, BackendId{});
     for (const balance::Member& member : service.pool->members())
       service.pairs.push_back(pair(service.id, member.id));

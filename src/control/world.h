@@ -18,13 +18,20 @@ namespace poise::control {
 /// thread only.
 class World {
  public:
-  World(proxy::Registries& registries, log::NameTable& names)
-      : registries_(registries), names_(names) {}
+  World(proxy::Registries& registries, log::NameTable& names);
 
   /// The next snapshot, of `config` and of what backends() says of each backend. Grows the
   /// registries, names the new ids and enters them into backends(), so do this before any worker
   /// sees it. A pool that has not changed is the same object as before.
   [[nodiscard]] std::unique_ptr<const proxy::Snapshot> next(const config::Config& config);
+
+  /// Forgets what has outlived its time; some times a minute.
+  void expire_sticky(std::chrono::nanoseconds now);
+  /// Null when the pool isn't sticky.
+  [[nodiscard]] balance::StickyTable* sticky(const std::string& pool) const {
+    const auto at = sticky_.find(pool);
+    return at == sticky_.end() ? nullptr : at->second.get();
+  }
 
   [[nodiscard]] BackendTable& backends() { return backend_table_; }
   [[nodiscard]] const BackendTable& backends() const { return backend_table_; }
@@ -37,6 +44,9 @@ class World {
     BackendId backend;  ///< none: sessions that got no backend
   };
   [[nodiscard]] const std::vector<Pair>& pairs() const { return pairs_; }
+  [[nodiscard]] std::uint32_t backends_known() const {
+    return static_cast<std::uint32_t>(backends_.size());
+  }
   [[nodiscard]] std::uint32_t services() const {
     return static_cast<std::uint32_t>(services_.size());
   }
@@ -49,6 +59,8 @@ class World {
   };
 
   std::uint32_t pair(ServiceId service, BackendId backend);
+  void add_access(proxy::Service& service, const config::Service& from);
+  void add_pool(proxy::Service& service, const config::Pool& from);
   balance::PoolSpec spec_of(const config::Pool& pool);
   balance::Member member_of(PoolId pool_id, const config::Pool& pool,
                             const config::Backend& backend);
@@ -66,6 +78,9 @@ class World {
     std::shared_ptr<const balance::Pool> pool;
   };
   std::map<std::string, BuiltPool> last_pools_;
+  std::map<std::string, std::unique_ptr<balance::StickyTable>>
+      sticky_;  // kept for the process's life
+  const std::uint64_t hash_key_;
   std::vector<proxy::Service> last_services_;  // by id: a removed service keeps its settings
   std::uint64_t version_ = 0;
 };

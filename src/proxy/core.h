@@ -40,6 +40,8 @@ struct Tuning {
   std::chrono::milliseconds reset_patience{
       5000};  ///< for what came before a reset to be acknowledged
   std::chrono::milliseconds refusal_patience{5000};  ///< for a refused client to close its side
+  std::uint32_t spare_descriptors = 4;               ///< to accept and refuse when all are taken
+  std::chrono::milliseconds queue_look{100};         ///< waiting for a backend's connect_rate
   std::chrono::milliseconds header_patience{5000};   ///< for an inbound PROXY header
   std::chrono::milliseconds optional_header_patience{
       2000};  ///< where it may be absent and the client waits for the greeting
@@ -53,6 +55,7 @@ enum class Warning : std::uint8_t {
   backend_sockets,
   paused,        ///< a backend's brake came on
   proxy_header,  ///< a client's PROXY header was refused
+  limits,        ///< a limit was reached
 };
 
 /// Failed tries that the log line names.
@@ -70,6 +73,20 @@ struct Tries {
   // On TLS ports: what the client said first, to be said again to the next backend.
   mail::ClientHello hello;
   Held kept;
+
+  // While queued: where, and which turn it is.
+  balance::Waiters* waiters = nullptr;
+  balance::WaiterTicket ticket;
+};
+
+/// A place for somebody who waits: reserved at `backend`, with its turn. Travels to the waiter's
+/// worker; if the session is gone by then it is given back.
+struct Place {
+  std::uint32_t slot = 0;
+  std::uint32_t generation = 0;
+  ServiceId service;
+  BackendId backend;
+  bool turn = true;  ///< a turn at its brakes goes with it
 };
 
 /// A try that failed before the greeting and that the client cannot have caused.
@@ -85,6 +102,8 @@ struct Reports {
   log::SessionSink* sessions = nullptr;
   log::Log* events = nullptr;
   std::function<void(const Trouble&)> trouble;
+  std::function<void(std::uint32_t worker, const Place&)> hand_over;  ///< to any worker, this too
+  std::uint32_t worker = 0;                                           ///< this one's number
 };
 inline constexpr unsigned kTroublesPerTick = 16;
 

@@ -27,7 +27,7 @@ bool contains(const std::vector<Network>& networks, const Address& address) {
 // ---- opening ----
 
 void Session::start(Core& core, std::uint32_t slot, int client, const Service& service,
-                    const Address& vip) {
+                    const Address& vip, bool full) {
   const std::uint16_t generation = generation_;
   *this = Session{};
   generation_ = generation;
@@ -46,6 +46,7 @@ void Session::start(Core& core, std::uint32_t slot, int client, const Service& s
   if (!client_address_) return close(core, CloseReason::client_gone);
   if (core.reports.sessions != nullptr && core.reports.sessions->start_enabled()) write_start(core);
   receive(core, Direction::to_backend);
+  if (full) return refuse(core, RefusalReason::resources);
   if (service.sessions_max != 0 && before >= service.sessions_max)
     return refuse(core, RefusalReason::sessions);
   if (service.accept_proxy == config::AcceptProxy::no) return opened(core);
@@ -95,6 +96,7 @@ void Session::refuse_header(Core& core, const char* why) {
 
 /// The client is known.
 void Session::opened(Core& core) {
+  if (!admitted(core)) return;
   state_ = State::connecting;
   const Service& service = core.service(service_);
   const Relay& relay = at(Direction::to_backend);  // what came behind a PROXY header
@@ -105,11 +107,59 @@ void Session::opened(Core& core) {
   connect_next(core);
 }
 
+// ---- who may come ----
+
+bool Session::admitted(Core& core) {
+  const Service& service = core.service(service_);
+  if (core.snapshot->bans != nullptr && core.snapshot->bans->contains(client_address_)) {
+    refuse(core, RefusalReason::banned);
+    return false;
+  }
+  if (service.deny.contains(client_address_) ||
+      (!service.allows_all && !service.allow.contains(client_address_))) {
+    refuse(core, RefusalReason::denied);
+    return false;
+  }
+  return service.limits_except.contains(client_address_) || within_limits(core);
+}
+
+bool Session::within_limits(Core& core) {
+  const Service& service = core.service(service_);
+  const bool enforced = service.source_limits.mode == config::LimitMode::enforce;
+  balance::RateLimiter& rate = core.registries.services[service_.value].rate;
+  if (!rate.admit(service.rate, core.now)) {
+    refuse_or_log(core, RefusalReason::sessions);
+    if (enforced) return false;
+  }
+  if (!service.limits_sources) return true;
+  const balance::Admission admission = core.registries.services[service_.value].sources->admit(
+      source(core), core.now, service.source_limits);
+  source_ticket_ = admission.ticket;
+  if (admission.verdict == balance::SourceVerdict::ok) return true;
+  if (enforced) rate.give_back(service.rate);
+  refuse_or_log(core, admission.verdict == balance::SourceVerdict::too_fast
+                          ? RefusalReason::source_rate
+                          : RefusalReason::source_sessions);
+  return !enforced;
+}
+
+/// With "mode": "log" a limit only says what it would do.
+void Session::refuse_or_log(Core& core, RefusalReason reason) {
+  if (core.service(service_).source_limits.mode == config::LimitMode::enforce)
+    return refuse(core, reason);
+  core.counters.services[service_.value].would_refuse[static_cast<std::size_t>(reason)].add();
+  if (core.reports.events != nullptr)
+    core.warn(Warning::limits, "service {}: {} would be refused: {}",
+              core.reports.events->names().service(service_), client_address_.ip_text(),
+              name_of(reason));
+}
+
 // ---- refusing ----
 
 /// Nobody can serve this client: it is told so in its protocol, then its own end is awaited, so
 /// that no reset overtakes what it should read.
 void Session::refuse(Core& core, RefusalReason reason) {
+  if (state_ == State::queued) leave_queue(core);
   refusal_ = reason;
   core.counters.services[service_.value].refusals[static_cast<std::size_t>(reason)].add();
   release_backend(core);
@@ -294,6 +344,8 @@ void Session::on_timer(Core& core) {
           at(Direction::to_backend).held_bytes == 0)
         return opened(core);
       return refuse_header(core, "no whole PROXY header in time");
+    case State::queued:
+      return on_queue_timer(core);
     case State::connecting:
       if (abandoning_) return;  // connecting begins when the last backend is left
       if (!due) return core.wheel.set(slot_, deadline_);
@@ -312,7 +364,6 @@ void Session::on_timer(Core& core) {
       if (!due) return core.wheel.set(slot_, deadline_);
       return refusal_said_ ? close(core, CloseReason::refused) : say_refusal(core);
     case State::free:
-    case State::queued:
     case State::closing:
       return;
   }
@@ -338,6 +389,7 @@ void Session::set_timer(Core& core) {
 
 void Session::close(Core& core, CloseReason reason) {
   if (state_ == State::closing || state_ == State::free) return;
+  if (state_ == State::queued) leave_queue(core);
   state_at_end_ = state_;
   reason_ = reason;
   state_ = State::closing;
@@ -392,6 +444,7 @@ void Session::write_record(Core& core) {
   record.close_reason = reason_;
   record.refusal = refusal_;
   record.state = state_at_end_;
+  record.sticky = sticky_;
   record.early = early_;
   record.client_spoke_last = client_spoke_last_;
   std::array<TryRecord, kTryRecords + 1> tries;
@@ -428,7 +481,9 @@ void Session::release_if_quiet(Core& core) {
   for (const Direction direction : kDirections) at(direction).drop_held(core.blocks);
   if (client_ >= 0) core.io.close(client_);
   if (backend_ >= 0) core.io.close(backend_);
-  if (has_place_) balance::Pool::release(core.registries.backends[backend_id_.value]);
+  if (has_place_)
+    give_back(core, {.slot = slot_, .service = service_, .backend = backend_id_, .turn = false});
+  if (source_ticket_) core.registries.services[service_.value].sources->leave(source_ticket_);
   core.registries.services[service_.value].sessions.fetch_sub(1, std::memory_order_relaxed);
   if (tries_ != Lender<Tries>::kNone) {
     core.tries[tries_].kept.drop_held(core.blocks);

@@ -25,8 +25,9 @@ using State = SessionState;
 class Session {
  public:
   /// Begins with a just accepted client. May end at once (then the slot is free again on return).
-  void start(Core& core, std::uint32_t slot, int client, const Service& service,
-             const Address& vip);
+  /// `full`: only to be told so, there is room for refusals alone.
+  void start(Core& core, std::uint32_t slot, int client, const Service& service, const Address& vip,
+             bool full);
 
   /// Anything but Op::report. The tag's slot and generation must be this session's.
   void on_completion(Core& core, const io::Completion& done);
@@ -37,6 +38,12 @@ class Session {
   void flush(Core& core, io::Direction direction);
   /// The epoch in which a quiet send was queued is over.
   void release_if_quiet(Core& core);
+
+  /// A place it waits for. Only while queued.
+  void take_place(Core& core, const Place& place);
+  /// Gives places back, and on to who waits for them.
+  static void give_back(Core& core, const Place& place);
+  static void serve_waiters(Core& core, const Service& service);
 
   /// The only way into `closing`; later calls change nothing.
   void close(Core& core, CloseReason reason);
@@ -79,15 +86,28 @@ class Session {
   void say(Core& core, std::string_view text, bool last);
   void on_refused_bytes(Core& core, std::span<const std::byte> bytes);
 
+  // who may come
+  [[nodiscard]] bool admitted(Core& core);
+  [[nodiscard]] bool within_limits(Core& core);
+  void refuse_or_log(Core& core, RefusalReason reason);
+
   // choosing a backend
   Tries& tries(Core& core);
   [[nodiscard]] Address source(const Core& core) const;
   [[nodiscard]] bool may_try_another(const Core& core, std::size_t tried) const;
   [[nodiscard]] Tick budget_end(const Core& core) const;
   balance::Pick choose(Core& core, std::span<const BackendId> tried);
+  balance::Pick choose_sticky(Core& core, balance::PickRequest& request);
+  balance::Pick follow(Core& core, balance::PickRequest& request, const balance::Pick& pick,
+                       BackendId placed);
   void adopt(Core& core, const balance::Member& member);
   void settle_turn(Core& core);
   void release_backend(Core& core);
+
+  // queued
+  void join_queue(Core& core);
+  void leave_queue(Core& core);
+  void on_queue_timer(Core& core);
 
   // connecting
   void connect_next(Core& core);
@@ -111,6 +131,7 @@ class Session {
   void try_failed(Core& core, TryOutcome outcome);
   bool try_another(Core& core);
   void turn_to(Core& core, const balance::Member& member);
+  void turn_to_queue(Core& core);
   static bool is_backends(const io::Tag& tag);
   void leave_backend(Core& core);
   void on_abandoned(Core& core, const io::Completion& done);
@@ -185,6 +206,8 @@ class Session {
   RefusalReason refusal_ = RefusalReason::bare;
   TryOutcome last_outcome_ = TryOutcome::ok;  ///< of the last try that failed
   mail::DeniedDialogue denied_;
+  StickyUse sticky_ = StickyUse::none;
+  balance::SourceTicket source_ticket_;  ///< counted among its source's sessions
   io::Direction first_fin_ = io::Direction::to_backend;
   io::Direction reset_ = io::Direction::to_backend;  ///< whose source reset, while resetting
   bool client_spoke_last_ : 1 = false;

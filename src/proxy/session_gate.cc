@@ -50,6 +50,25 @@ std::uint32_t saturated_us(io::Time time) {
   return static_cast<std::uint32_t>(std::clamp<std::int64_t>(us, 0, UINT32_MAX));
 }
 
+/// The backend that this source prefers of those not tried: the same for all its sessions, and for
+/// other sources another (rendezvous hashing).
+BackendId favourite(const balance::Pool& pool, std::span<const BackendId> tried,
+                    const Address& key) {
+  BackendId best;
+  std::uint64_t best_score = 0;
+  for (const balance::Member& member : pool.members()) {
+    if (!member.up || !member.enabled || member.weight == 0 || member.tier != pool.active_tier() ||
+        std::find(tried.begin(), tried.end(), member.id) != tried.end())
+      continue;
+    const std::uint64_t score =
+        balance::mix(balance::hash_ip(key) ^ balance::hash_endpoint(member.address));
+    if (best && score <= best_score) continue;
+    best = member.id;
+    best_score = score;
+  }
+  return best;
+}
+
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -84,12 +103,74 @@ Tick Session::budget_end(const Core& core) const {
 }
 
 balance::Pick Session::choose(Core& core, std::span<const BackendId> tried) {
+  const Service& service = core.service(service_);
   balance::PickRequest request;
   request.source = source(core);
   request.random = core.next_random();
   request.tried = tried;
-  request.now_ms = core.now_ms();
-  return core.service(service_).pool->pick(request);
+  request.now = core.now;
+  if (service.sticky == nullptr || service.sticky_except.contains(client_address_))
+    return service.pool->pick(request);
+  return choose_sticky(core, request);
+}
+
+/// The backend that the source's sessions go to while it is up. One that a client cannot be served
+/// by now (full, tried, braked) keeps its sources; one that is down, drained or gone loses them for
+/// good, and whoever looks for another finds the same, so that a source's sessions stay together.
+balance::Pick Session::choose_sticky(Core& core, balance::PickRequest& request) {
+  const Service& service = core.service(service_);
+  const balance::Pool& pool = *service.pool;
+  const Address key = masked(client_address_, client_address_.is_v4() ? service.sticky_prefix_v4
+                                                                      : service.sticky_prefix_v6);
+  const std::optional<BackendId> placed = service.sticky->find(key, core.now);
+  const bool tried = placed && std::find(request.tried.begin(), request.tried.end(), *placed) !=
+                                   request.tried.end();
+  const balance::Member* own = placed ? pool.find(*placed) : nullptr;
+  if (own != nullptr && own->up && own->enabled && own->weight > 0) {
+    request.preferred = tried ? favourite(pool, request.tried, key) : *placed;
+    const balance::Pick pick = pool.pick(request);
+    if (pick.result == balance::PickResult::chosen && pick.member == own) sticky_ = StickyUse::hit;
+    return pick;
+  }
+  if (placed) {
+    request.preferred = favourite(pool, request.tried, key);
+    const balance::Pick pick = pool.pick(request);
+    if (pick.result != balance::PickResult::chosen) return pick;
+    sticky_ = StickyUse::moved;
+    return follow(core, request, pick,
+                  service.sticky->move(key, *placed, pick.member->id, core.now).backend);
+  }
+  balance::Pick pick = pool.pick(request);
+  if (pick.result == balance::PickResult::chosen &&
+      !service.sticky->may_take(pick.member->id, service.sticky_max_share)) {
+    // It has its share of all sources: another, if there is one that has not.
+    std::array<BackendId, Tries::kMax + 1> avoided;
+    std::copy(request.tried.begin(), request.tried.end(), avoided.begin());
+    avoided[request.tried.size()] = pick.member->id;
+    balance::PickRequest other = request;
+    other.tried = std::span(avoided).first(request.tried.size() + 1);
+    const balance::Pick second = pool.pick(other);
+    if (second.result == balance::PickResult::chosen) {
+      give_back(core, {.service = service_, .backend = pick.member->id});
+      pick = second;
+    }
+  }
+  if (pick.result != balance::PickResult::chosen) return pick;
+  sticky_ = StickyUse::inserted;
+  return follow(core, request, pick,
+                service.sticky->insert_if_absent(key, pick.member->id, core.now).backend);
+}
+
+/// Another worker was quicker to place the source: its choice, if it can be had.
+balance::Pick Session::follow(Core& core, balance::PickRequest& request, const balance::Pick& pick,
+                              BackendId placed) {
+  if (placed == pick.member->id) return pick;
+  request.preferred = placed;
+  const balance::Pick other = core.service(service_).pool->pick(request);
+  if (other.result != balance::PickResult::chosen) return pick;
+  const bool found = other.member->id == placed;
+  give_back(core, {.service = service_, .backend = (found ? pick : other).member->id});
+  return found ? other : pick;
 }
 
 /// The chosen backend is ours now: its place and its turn.
@@ -106,26 +187,120 @@ void Session::settle_turn(Core& core) {
 }
 
 void Session::release_backend(Core& core) {
-  settle_turn(core);
-  if (has_place_) balance::Pool::release(core.registries.backends[backend_id_.value]);
-  has_place_ = false;
+  if (has_place_) give_back(core, {.service = service_, .backend = backend_id_, .turn = has_turn_});
+  has_place_ = has_turn_ = false;
   backend_id_ = BackendId{};
 }
 
 void Session::connect_next(Core& core) {
+  const Service& service = core.service(service_);
+  const bool queues = service.queue.length > 0;
   for (;;) {
     const std::size_t count = tries_ == Lender<Tries>::kNone ? 0 : core.tries[tries_].count;
     if (!may_try_another(core, count)) return refuse(core, RefusalReason::all_failed);
+    // Who comes later does not overtake those who wait.
+    if (count == 0 && queues && service.waiters->anyone()) return join_queue(core);
     std::span<const BackendId> tried;
     if (count > 0) tried = std::span(core.tries[tries_].tried).first(count);
     const balance::Pick pick = choose(core, tried);
-    if (pick.result != balance::PickResult::chosen)
-      return refuse(core, count > 0 && pick.result == balance::PickResult::no_backend
-                              ? RefusalReason::all_failed
-                              : RefusalReason::no_backend);
+    switch (pick.result) {
+      case balance::PickResult::chosen:
+        break;
+      case balance::PickResult::full:
+        return queues ? join_queue(core) : refuse(core, RefusalReason::queue_full);
+      case balance::PickResult::no_backend:
+        return refuse(core, count > 0 ? RefusalReason::all_failed : RefusalReason::no_backend);
+    }
     adopt(core, *pick.member);
     if (connect_backend(core)) return;
   }
+}
+
+// ---- queued ----
+
+void Session::give_back(Core& core, const Place& place) {
+  balance::BackendState& backend = core.registries.backends[place.backend.value];
+  if (place.turn) backend.brakes.settled();
+  balance::Pool::release(backend);
+  serve_waiters(core, core.service(place.service));
+}
+
+void Session::serve_waiters(Core& core, const Service& service) {
+  if (service.waiters == nullptr || !service.waiters->anyone()) return;
+  service.waiters->serve(
+      [&]() -> std::optional<BackendId> {
+        balance::PickRequest request;
+        request.random = core.next_random();
+        request.now = core.now;
+        const balance::Pick pick = service.pool->pick(request);
+        if (pick.result != balance::PickResult::chosen) return std::nullopt;
+        return pick.member->id;
+      },
+      [&](const balance::Waiter& waiter, BackendId backend) {
+        core.reports.hand_over(waiter.worker, {.slot = waiter.slot,
+                                               .generation = waiter.generation,
+                                               .service = service.id,
+                                               .backend = backend});
+      },
+      [&](BackendId backend) {
+        core.registries.backends[backend.value].brakes.settled();
+        balance::Pool::release(core.registries.backends[backend.value]);
+      });
+}
+
+/// Every backend is full: its turn comes after those who came before.
+void Session::join_queue(Core& core) {
+  const Service& service = core.service(service_);
+  Tries& record = tries(core);
+  balance::Waiter waiter{.worker = core.reports.worker, .slot = slot_, .generation = generation_};
+  waiter.since = core.now;
+  for (std::size_t i = 0; i < record.count; ++i)
+    waiter.avoids |= balance::Waiters::avoid(record.tried[i]);
+  record.waiters = service.waiters;
+  record.ticket = service.waiters->enqueue(waiter, service.queue.length);
+  if (!record.ticket) return refuse(core, RefusalReason::queue_full);
+  state_ = State::queued;
+  connect_started_us_ = saturated_us(core.now - started_);
+  deadline_ = core.tick + ticks(service.queue.timeout);
+  on_queue_timer(core);
+  serve_waiters(core, service);
+}
+
+void Session::on_queue_timer(Core& core) {
+  const Service& service = core.service(service_);
+  Tries& record = core.tries[tries_];
+  if (core.tick < deadline_) {
+    // A connect_rate frees places by the mere passing of time.
+    if (service.paced) serve_waiters(core, service);
+    const Tick look = core.tick + ticks(core.tuning.queue_look);
+    return core.wheel.set(slot_, service.paced ? std::min(look, deadline_) : deadline_);
+  }
+  if (record.waiters->cancel(record.ticket)) {
+    record.waiters = nullptr;
+    return refuse(core, RefusalReason::queue_timeout);
+  }
+  core.wheel.set(slot_, core.tick + 1);  // a place is on its way
+}
+
+/// Gives its turn up. A place that is on its way already is given back when it arrives.
+void Session::leave_queue(Core& core) {
+  Tries& record = core.tries[tries_];
+  if (record.waiters != nullptr) record.waiters->cancel(record.ticket);
+  record.waiters = nullptr;
+  queue_us_ += saturated_us(core.now - started_) - connect_started_us_;
+}
+
+void Session::take_place(Core& core, const Place& place) {
+  const balance::Member* member = core.service(service_).pool->find(place.backend);
+  core.tries[tries_].waiters = nullptr;
+  leave_queue(core);
+  state_ = State::connecting;
+  if (member == nullptr || !member->enabled) {  // taken out meanwhile
+    give_back(core, place);
+    return abandoning_ ? void() : connect_next(core);
+  }
+  adopt(core, *member);
+  if (!abandoning_ && !connect_backend(core)) connect_next(core);
 }
 
 // ---- connecting ----
@@ -428,10 +603,22 @@ bool Session::try_another(Core& core) {
       turn_to(core, *pick.member);
       return false;
     }
+    if (pick.result == balance::PickResult::full && core.service(service_).queue.length > 0) {
+      turn_to_queue(core);
+      return false;
+    }
   }
   if (record.all_answered) return true;
   refuse(core, RefusalReason::all_failed);
   return false;
+}
+
+/// The others are full: from the backend that failed into the queue.
+void Session::turn_to_queue(Core& core) {
+  core.counters.pairs[pair_].retries[static_cast<std::size_t>(last_outcome_)].add();
+  release_backend(core);
+  join_queue(core);
+  if (backend_ >= 0 && state_ == State::queued) leave_backend(core);
 }
 
 /// From the backend that failed to `member`.
@@ -481,14 +668,16 @@ void Session::left_if_quiet(Core& core) {
   backend_ = -1;
   to_client.drop_held(core.blocks);
   to_client = Relay{};
-  if (state_ != State::connecting) return to_backend.drop_held(core.blocks);
+  if (state_ != State::connecting && state_ != State::queued)
+    return to_backend.drop_held(core.blocks);
   if (is_implicit_tls(core.service(service_).protocol)) {
     to_backend.drop_held(core.blocks);
     const bool copied = tries(core).kept.each_stretch(
         core.blocks, [&](auto bytes) { return to_backend.append(core.blocks, bytes); });
     if (!copied) return close(core, CloseReason::resources);
   }
-  if (!connect_backend(core)) connect_next(core);
+  if (state_ == State::queued) return;
+  if (!backend_id_ || !connect_backend(core)) connect_next(core);
 }
 
 }  // namespace poise::proxy

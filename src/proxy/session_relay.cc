@@ -128,8 +128,9 @@ void Session::on_recv(Core& core, const io::Completion& done) {
     }
     // The session may be over by now, or have given up the backend these bytes came from.
     const bool over = state_ == State::closing || state_ == State::free;
-    const bool given_up = direction == Direction::to_client &&
-                          (abandoning_ || state_ == State::connecting || state_ == State::refusing);
+    const bool given_up =
+        direction == Direction::to_client && (abandoning_ || state_ == State::connecting ||
+                                              state_ == State::queued || state_ == State::refusing);
     if (!done.more && !over && !given_up) settle_source(core, direction);
     return;
   }

@@ -6,7 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "balance/network_set.h"
 #include "balance/pool.h"
+#include "balance/rate.h"
+#include "balance/source_table.h"
+#include "balance/sticky_table.h"
+#include "balance/waiters.h"
 #include "poise/config.h"
 #include "poise/counters.h"
 #include "poise/ids.h"
@@ -33,11 +38,28 @@ struct Service {
   config::Refusal refusal;
   config::DenyReply deny_reply = config::DenyReply::reply_554;
   unsigned sessions_max = 0;  ///< 0: no limit but the process's
+
+  // Who may come, and how often. Tables live as long as the process.
+  balance::NetworkSet allow, deny;
+  bool allows_all = true;             ///< no `allow` list
+  balance::NetworkSet limits_except;  ///< not subject to the limits below
+  balance::Pace rate;
+  balance::SourceLimits source_limits;
+  bool limits_sources = false;
+
+  // Of the pool.
+  balance::Waiters* waiters = nullptr;  ///< null: no queue
+  config::Queue queue;
+  bool paced = false;                      ///< a backend has a connect_rate
+  balance::StickyTable* sticky = nullptr;  ///< null: not sticky
+  unsigned sticky_prefix_v4 = 24, sticky_prefix_v6 = 64;
+  double sticky_max_share = 0;
+  balance::NetworkSet sticky_except;
   unsigned source_prefix_v4 = 32, source_prefix_v6 = 64;
   std::string congestion_backend = "system";
-  const balance::Pool* pool = nullptr;  ///< owned by the snapshot
-  std::uint32_t pair_none = 0;          ///< index of PairCounters for sessions without a backend
-  std::vector<std::uint32_t> pairs;     ///< index of PairCounters, by position in pool->members()
+  std::shared_ptr<const balance::Pool> pool;
+  std::uint32_t pair_none = 0;       ///< index of PairCounters for sessions without a backend
+  std::vector<std::uint32_t> pairs;  ///< index of PairCounters, by position in pool->members()
 };
 
 /// A listening socket of this worker's. Control owns the descriptor.
@@ -54,11 +76,15 @@ struct Snapshot {
   std::vector<Service>
       services;  ///< by ServiceId; a removed service keeps its last settings for its last sessions
   std::vector<std::shared_ptr<const balance::Pool>> pools;
+  std::shared_ptr<const balance::NetworkSet> bans;  ///< null: none
 };
 
 /// Of one service, for the life of the process; shared by all workers.
 struct alignas(64) ServiceState {
   std::atomic<std::uint32_t> sessions{0};
+  balance::RateLimiter rate;
+  /// Made by control when a limit per source is first asked for, before the snapshot that says so.
+  std::unique_ptr<balance::SourceTable> sources;
 };
 
 /// What changes and survives every snapshot, by stable id. Grown by control only, before it
@@ -69,8 +95,10 @@ struct Registries {
   Registry<Address>
       backend_addresses;  ///< a backend that changes its address becomes another backend
   Registry<balance::PoolState> pools;
+  Registry<balance::Waiters> waiters;      ///< by PoolId
   std::atomic<std::uint32_t> sessions{0};  ///< of the whole process
   std::uint32_t sessions_max = 0;          ///< set before the workers start
+  std::uint32_t refusals_max = 128;        ///< sessions beyond, to be told that there is no room
 };
 
 /// One worker's own counters; single writer, any reader.

@@ -34,9 +34,10 @@ bool out_of_resources(std::int32_t error) {
 
 Worker::Worker(io::Io& io, Registries& registries, Counters& counters, const Tuning& tuning,
                std::uint32_t sessions_max, std::uint64_t first_session_id, Reports reports)
-    : core_(io, registries, counters, tuning, sessions_max),
-      slots_(map_slots(sessions_max), Unmap(sessions_max * sizeof(Session))),
-      slots_max_(sessions_max),
+    : core_(io, registries, counters, tuning, sessions_max + registries.refusals_max),
+      slots_(map_slots(sessions_max + registries.refusals_max),
+             Unmap((sessions_max + registries.refusals_max) * sizeof(Session))),
+      slots_max_(sessions_max + registries.refusals_max),
       start_(io.now()) {
   core_.reports = std::move(reports);
   core_.next_session_id = first_session_id;
@@ -48,6 +49,20 @@ Worker::Worker(io::Io& io, Registries& registries, Counters& counters, const Tun
     if (accept_again_ != io::Time::max()) accept_again_ = core_.now;  // there is room again
   };
   read_clock();
+  keep_spares();
+}
+
+/// Descriptors in reserve, to accept and refuse with when all others are taken. While one is
+/// missing, clients are refused, and we try to get it back.
+void Worker::keep_spares() {
+  while (!stop_ && spares_.size() < core_.tuning.spare_descriptors) {
+    const int spare = core_.io.open_socket(AF_INET, "system");
+    if (spare < 0) {
+      accept_again_ = core_.now + kAcceptPause;
+      return;
+    }
+    spares_.push_back(spare);
+  }
 }
 
 Worker::~Worker() = default;
@@ -79,6 +94,7 @@ bool Worker::step(bool wait) {
   core_.wheel.expire(core_.tick, [this](std::uint32_t slot) { slots_[slot].on_timer(core_); });
   if (accept_again_ <= core_.now) {
     accept_again_ = io::Time::max();
+    keep_spares();
     for (std::uint32_t i = 0; i < accepting_.size(); ++i)
       if (!accepting_[i].armed && !accepting_[i].closing) arm(i);
   }
@@ -160,16 +176,19 @@ void Worker::admit(const Listener& listener, int client) {
   // Reserved before it is used, so that the limit holds over all workers.
   const std::uint32_t before = core_.registries.sessions.fetch_add(1, std::memory_order_relaxed);
   const bool room = !free_slots_.empty() || slots_used_ < slots_max_;
-  if (before >= core_.registries.sessions_max || !room) {
-    core_.registries.sessions.fetch_sub(1, std::memory_order_relaxed);
-    core_.counters.worker.sessions_shed.add();
-    core_.counters.services[listener.service.value]
-        .refusals[static_cast<std::size_t>(RefusalReason::resources)]
-        .add();
-    core_.io.close(client);
+  const std::uint32_t sessions_max = core_.registries.sessions_max;
+  const bool full = before >= sessions_max || spares_.size() < core_.tuning.spare_descriptors;
+  if (before >= sessions_max)
     core_.warn(Warning::slots,
                "a client was turned away: {} sessions are open and no more fit; raise LimitNOFILE",
                before);
+  if (before >= sessions_max + core_.registries.refusals_max || !room) {
+    core_.registries.sessions.fetch_sub(1, std::memory_order_relaxed);
+    core_.counters.worker.sessions_shed.add();
+    core_.counters.services[listener.service.value]
+        .refusals[static_cast<std::size_t>(RefusalReason::bare)]
+        .add();
+    core_.io.close(client);
     return;
   }
   std::uint32_t slot = slots_used_;
@@ -180,7 +199,7 @@ void Worker::admit(const Listener& listener, int client) {
     new (&slots_[slots_used_++]) Session();
   }
   open_.fetch_add(1, std::memory_order_relaxed);
-  slots_[slot].start(core_, slot, client, core_.service(listener.service), listener.address);
+  slots_[slot].start(core_, slot, client, core_.service(listener.service), listener.address, full);
 }
 
 /// The listener is about to be closed, and the kernel resets whom it has queued: serve them.
@@ -200,13 +219,16 @@ void Worker::on_accept(const io::Completion& done) {
   if (done.res >= 0) {
     admit(accepting.listener, done.res);
   } else if (out_of_resources(done.res)) {
-    // The client stays in the kernel's queue; we look again when a session has ended, or in a
-    // moment.
     core_.counters.worker.accept_paused.add();
-    core_.warn(Warning::descriptors, "accept on {}: {}; clients wait in the kernel's queue",
+    core_.warn(Warning::descriptors,
+               "accept on {}: {}; clients are turned away, or wait in the kernel's queue",
                accepting.listener.address.text(), std::strerror(-done.res));
     accept_again_ = std::min(accept_again_, core_.now + kAcceptPause);
-    return;
+    // With a spare descriptor the client can at least be told. Without one it stays in the kernel's
+    // queue; we look again when a session has ended, or in a moment.
+    if (spares_.empty()) return;
+    core_.io.close(spares_.back());
+    spares_.pop_back();
   }
   if (accepting.armed) return;
   if (accepting.closing) {
@@ -233,8 +255,18 @@ void Worker::take_commands() {
     std::visit([this](const auto& each) { apply(each); }, command);
 }
 
+void Worker::apply(const Place& place) {
+  CHECK(place.slot < slots_used_);
+  Session& session = slots_[place.slot];
+  if (session.generation() == place.generation && session.state() == State::queued)
+    return session.take_place(core_, place);
+  Session::give_back(core_, place);
+}
+
 void Worker::apply(const Publish& command) {
   core_.snapshot = command.snapshot;
+  // Who waits may have somewhere to go now.
+  for (const Service& service : core_.snapshot->services) Session::serve_waiters(core_, service);
   acknowledged_.store(command.snapshot->version, std::memory_order_release);
 }
 
@@ -263,6 +295,8 @@ void Worker::apply(const StopListening& /*command*/) {
 
 void Worker::apply(const Stop& command) {
   stop_ = true;
+  for (const int spare : spares_) core_.io.close(spare);
+  spares_.clear();
   if (!command.at_once) return;
   for (std::uint32_t slot = 0; slot < slots_used_; ++slot)
     slots_[slot].close(core_, CloseReason::shutdown);

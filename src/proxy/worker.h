@@ -30,7 +30,7 @@ struct StopListening {};
 struct Stop {
   bool at_once = false;  ///< do not wait for them: close them now
 };
-using Command = std::variant<Publish, Listen, StopListening, Stop>;
+using Command = std::variant<Place, Publish, Listen, StopListening, Stop>;
 
 /// One thread's share of the work: its ring, its listeners of the reuseport groups, and its
 /// sessions from accept to last byte. Everything but post() and the read-only accessors marked so
@@ -68,6 +68,7 @@ class Worker {
 
   void dispatch(std::span<const io::Completion> batch);
   void take_commands();
+  void apply(const Place& place);
   void apply(const Publish& command);
   void apply(const Listen& command);
   void apply(const StopListening& command);
@@ -78,6 +79,7 @@ class Worker {
   void on_accept(const io::Completion& done);
   void flush();
   void begin_epoch();
+  void keep_spares();
   void read_clock();
   [[nodiscard]] io::Time next_deadline() const;
 
@@ -93,6 +95,7 @@ class Worker {
   std::uint32_t slots_used_ = 0;  // beyond it the memory was never touched
   std::vector<std::uint32_t> free_slots_;
   std::vector<Accepting> accepting_;
+  std::vector<int> spares_;  // descriptors that refusals may use
   io::Time start_;
   io::Time accept_again_ = io::Time::max();  // when fds had run out
   bool stop_ = false;

@@ -57,7 +57,7 @@ class Run {
   void play() {
     build();
     worker_ = std::make_unique<proxy::Worker>(io_, registries_, counters_, tuning_, sessions_max_,
-                                              scenario_.seed << 8, proxy::Reports{});
+                                              scenario_.seed << 8, reports());
     worker_->post(proxy::Publish{&snapshot_});
     worker_->post(proxy::Listen{{{.fd = kListener, .service = ServiceId{0}, .address = vip_}}});
     io_.on_connect = [this](const Address& to, Connection& connection) { answer(to, connection); };
@@ -104,7 +104,17 @@ class Run {
     tuning.park_after = milliseconds(40);
     tuning.reset_patience = milliseconds(5000);
     tuning.refusal_patience = milliseconds(50);
+    tuning.spare_descriptors = scenario.seed % 2;
     return tuning;
+  }
+
+  proxy::Reports reports() {
+    proxy::Reports reports;
+    reports.hand_over = [this](std::uint32_t, const proxy::Place& place) {
+      ++reached().handed_over;
+      worker_->post(place);
+    };
+    return reports;
   }
 
   std::size_t window() { return 16 + io_.random(240); }
@@ -114,7 +124,9 @@ class Run {
     registries_.backends.grow(scenario_.backends);
     registries_.backend_addresses.grow(scenario_.backends);
     registries_.pools.grow(1);
+    registries_.waiters.grow(1);
     registries_.sessions_max = sessions_max_ = scenario_.scarce ? 2 : 16;
+    registries_.refusals_max = 1;
     counters_.pairs.grow(scenario_.backends + 1);
     counters_.services.grow(1);
     balance::PoolSpec spec;
@@ -153,13 +165,20 @@ class Run {
       if (io_.random(4) == 0)
         service.source_address.addresses.push_back(*Address::from_ip("127.0.0.9"));
     }
+    service.waiters = &registries_.waiters[0];
+    if (scenario_.gate && io_.random(2) == 0)
+      service.queue = {.length = 1 + io_.random(3), .timeout = milliseconds(100 + io_.random(400))};
+    if (scenario_.gate && io_.random(3) == 0) {
+      service.sticky = &sticky_;
+      sticky_.configure({.entries = 16, .ttl = milliseconds(5000), .backends = scenario_.backends});
+    }
     service_ = service;
     service.timeouts = {.connect = milliseconds(30),
                         .idle = milliseconds(1500),
                         .owed = milliseconds(2000),
                         .half_closed = milliseconds(1000)};
     service.keepalive = milliseconds(1000);
-    service.pool = pool.get();
+    service.pool = pool;
     service.pair_none = 0;
     for (std::uint32_t i = 0; i < scenario_.backends; ++i) service.pairs.push_back(i + 1);
     snapshot_.version = 1;
@@ -287,7 +306,7 @@ class Run {
     for (std::uint32_t i = 0; i < scenario_.backends; ++i)
       require(maximum_[i] == 0 || registries_.backends[i].sessions.load() <= maximum_[i],
               "max_sessions is exceeded");
-    require(registries_.sessions.load() <= sessions_max_,
+    require(registries_.sessions.load() <= sessions_max_ + registries_.refusals_max,
             "more sessions than the process may have");
   }
 
@@ -368,6 +387,7 @@ class Run {
       require(registries_.backends[i].brakes.pending() == 0, "a turn at a brake leaked");
     require(core.blocks.used() == 0, "a block leaked");
     require(core.pipes.lent() == 0, "a pipe leaked");
+    require(registries_.waiters[0].length() == 0, "a waiter was forgotten");
     require(core.tries.lent() == 0, "a record of tries leaked");
     require(io_.buffers_out() == 0, "a receive buffer leaked");
     require(io_.descriptors_open() == 0, "a descriptor leaked");
@@ -538,6 +558,7 @@ class Run {
   std::vector<std::uint32_t> maximum_;
   Protocol protocol_ = Protocol::tcp;
   proxy::Service service_;
+  balance::StickyTable sticky_{{}, 1};
   std::vector<Contact> contacted_;
   std::vector<std::uint32_t> replays_;
   const Address vip_ = *Address::from_ip("127.0.0.1", 25);

@@ -38,7 +38,7 @@ void run(const Scenario& scenario);
 struct Reached {
   std::uint64_t runs = 0, sessions = 0, complete = 0, replies_before_reset = 0, retried = 0,
                 bulk = 0, parked = 0, refused = 0, shed = 0, short_quiet_sends = 0, held = 0,
-                passed_on = 0, replayed = 0, refusals_read = 0, early = 0;
+                passed_on = 0, replayed = 0, refusals_read = 0, early = 0, handed_over = 0;
   std::array<std::uint64_t, kCloseReasonNames.size()> by_reason{};
 };
 Reached& reached();

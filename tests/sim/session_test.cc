@@ -88,11 +88,13 @@ TEST(Simulation, reaches_every_mechanism) {
   run_seeds({.clients = 6, .backends = 2, .scarce = true}, 1'000);
   run_seeds({.clients = 3, .stop_midway = true}, 500);
   run_seeds({.clients = 1, .gate = true}, 3'000);
+  run_seeds({.clients = 5, .backends = 2, .gate = true}, 1'000);
   const Reached& so_far = reached();
   EXPECT_GT(so_far.passed_on, 10u);
   EXPECT_GT(so_far.replayed, 10u);
   EXPECT_GT(so_far.refusals_read, 100u);
   EXPECT_GT(so_far.early, 100u);
+  EXPECT_GT(so_far.handed_over, 100u);
   EXPECT_GT(so_far.complete, 100u);
   EXPECT_GT(so_far.replies_before_reset, 100u);
   EXPECT_GT(so_far.retried, 100u);
