@@ -27,6 +27,14 @@ class LineReader {
   /// Nothing of a line has been taken yet.
   [[nodiscard]] bool at_line_start() const { return (kept_.empty() || handed_out_) && !skipping_; }
 
+  /// What has come of an unfinished line; empty once it is overlong. Valid until the next call.
+  [[nodiscard]] std::string_view partial() const {
+    return handed_out_ ? std::string_view{} : std::string_view(kept_);
+  }
+
+  /// The unfinished line is longer than it may be already: no need to wait for its end.
+  [[nodiscard]] bool overlong() const { return skipping_; }
+
  private:
   std::size_t max_bytes_;
   std::string kept_;

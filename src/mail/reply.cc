@@ -21,33 +21,38 @@ bool parse_reply_line(std::string_view line, ReplyLine& reply) {
   return true;
 }
 
+ReplyLines::Status ReplyLines::add(std::string_view line) {
+  ReplyLine reply;
+  // All lines of a reply carry one code (RFC 5321 4.2.1); one that changes it cannot be trusted
+  // about where it ends.
+  if (malformed_ || !parse_reply_line(line, reply) || (lines_ > 0 && reply.code != code_) ||
+      lines_ + 1 > kMaxReplyLines) {
+    malformed_ = true;
+    return Status::malformed;
+  }
+  if (lines_++ == 0) {
+    text_.clear();
+    code_ = reply.code;
+  } else if (text_.size() < kMaxTextBytes) {
+    text_.push_back('\n');
+  }
+  if (text_.size() < kMaxTextBytes)
+    text_.append(reply.text.substr(0, kMaxTextBytes - text_.size()));
+  if (!reply.last) return Status::more;
+  lines_ = 0;
+  return Status::complete;
+}
+
 ReplyReader::Status ReplyReader::next(std::string_view& bytes) {
-  if (malformed_) return Status::malformed;
-  while (true) {
+  while (!malformed_) {
     std::string_view line;
     const LineReader::Status got = reader_.next(bytes, line);
     if (got == LineReader::Status::more) return Status::more;
-    ReplyLine reply;
-    const bool fits = got == LineReader::Status::line && parse_reply_line(line, reply);
-    // All lines of a reply carry one code (RFC 5321 4.2.1); one that changes it cannot be trusted
-    // about where it ends.
-    if (!fits || (lines_ > 0 && reply.code != code_) || lines_ + 1 > kMaxReplyLines) {
-      malformed_ = true;
-      return Status::malformed;
-    }
-    if (lines_++ == 0) {
-      text_.clear();
-      code_ = reply.code;
-    } else if (text_.size() < kMaxTextBytes) {
-      text_.push_back('\n');
-    }
-    if (text_.size() < kMaxTextBytes)
-      text_.append(reply.text.substr(0, kMaxTextBytes - text_.size()));
-    if (reply.last) {
-      lines_ = 0;
-      return Status::complete;
-    }
+    const Status status = got == LineReader::Status::line ? lines_.add(line) : Status::malformed;
+    if (status == Status::complete) return status;
+    malformed_ = status == Status::malformed;
   }
+  return Status::malformed;
 }
 
 bool ehlo_offers(std::string_view ehlo_text, std::string_view keyword,
