@@ -1,0 +1,30 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "poise/result.h"
+
+struct ssl_ctx_st;
+
+namespace poise::tls {
+
+/// What many connections share: CAs and settings. Costly to make (the system's CAs are some
+/// hundred certificates), cheap to use. Immutable; engines of any thread may use it.
+class Context {
+ public:
+  /// For clients. `ca_file`: PEM with the CAs to trust; empty: the system's.
+  static Result<std::shared_ptr<const Context>> client(const std::string& ca_file);
+
+  [[nodiscard]] ssl_ctx_st* get() const { return context_.get(); }
+
+ private:
+  struct Free {
+    void operator()(ssl_ctx_st* context) const;
+  };
+  explicit Context(ssl_ctx_st* context) : context_(context) {}
+
+  std::unique_ptr<ssl_ctx_st, Free> context_;
+};
+
+}  // namespace poise::tls
