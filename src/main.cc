@@ -13,6 +13,7 @@
 #include "control/control.h"
 #include "log/log.h"
 #include "net/privileges.h"
+#include "command/probe_command.h"
 
 namespace {
 
@@ -25,6 +26,7 @@ struct Arguments {
   bool check = false;
   bool strict = false;
   bool print_config = false;
+  ProbeArguments probe;
 };
 
 int parse(int argc, char** argv, Arguments& arguments) {
@@ -38,6 +40,7 @@ int parse(int argc, char** argv, Arguments& arguments) {
   app.add_flag("--strict", arguments.strict, "With --check: exit 1 when there are warnings");
   app.add_flag("--print-config", arguments.print_config,
                "Print the configuration with every default filled in, without secrets, and exit");
+  add_probe_options(app, arguments.probe);
   app.footer(
       "Signals: SIGTERM and SIGINT stop accepting and let sessions finish for shutdown.drain; a "
       "second one ends them at once.\n"
@@ -96,6 +99,7 @@ int serve(config::Config config, const std::vector<config::Problem>& warnings) {
 int main(int argc, char** argv) {
   Arguments arguments;
   if (const int code = parse(argc, argv, arguments); code >= 0) return code;
+  if (!arguments.probe.address.empty()) return run_probe_command(arguments.probe);
   config::LoadResult loaded = config::load_file(arguments.config_path);
   if (!loaded.config) {
     print(loaded.errors, "error");

@@ -9,7 +9,7 @@ import unittest
 
 import sources
 
-# main > admin > control > {proxy, ipvs, health, config, metrics} > {balance, io, mail, tls, log}
+# main > {admin, command} > control > {proxy, ipvs, health, config, metrics} > {balance, io, mail, tls, log}
 # > net > include/poise. Those on one line don't see each other.
 LAYERS = [
     ["poise"],
@@ -17,7 +17,7 @@ LAYERS = [
     ["balance", "io", "mail", "tls", "log"],
     ["proxy", "ipvs", "health", "config", "metrics"],
     ["control"],
-    ["admin"],
+    ["admin", "command"],
     ["main"],
 ]
 
@@ -37,7 +37,7 @@ HOMES = {
     "civetweb": ["src/admin"],
     "CivetServer": ["src/admin"],
     "nlohmann/": ["config", "src/admin", "loadgen", "tests"],
-    "CLI/": ["src/main.cc", "loadgen", "tests/bench"],
+    "CLI/": ["src/main.cc", "src/command", "loadgen", "tests/bench"],
     "spdlog/": ["src/log"],
     "systemd/": ["src/main.cc"],
     "cap-ng": ["src/net"],
