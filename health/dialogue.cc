@@ -15,6 +15,12 @@
 #include "poise/check.h"
 
 namespace poise::health {
+namespace {
+
+/// Enough to tell that something is no greeting: the longest beginning is "* PREAUTH".
+constexpr std::size_t kTellingBytes = 16;
+
+}  // namespace
 
 std::string printable(std::string_view text, std::size_t max_bytes) {
   while (text.ends_with('\n') || text.ends_with('\r')) text.remove_suffix(1);
@@ -95,7 +101,8 @@ void Dialogue::consume(std::string_view& bytes) {
     // What cannot become a greeting any more need not be waited for.
     if (!heard_) {
       const std::string_view so_far = reader_.partial();
-      const mail::GreetingScan scan = mail::scan_greeting(protocol(), so_far);
+      const mail::GreetingScan scan =
+          mail::scan_greeting(protocol(), so_far.substr(0, kTellingBytes));
       if (scan.decided && scan.kind == mail::GreetingClass::junk) {
         note_server(so_far);
         garbage(so_far);
