@@ -110,8 +110,10 @@ void Dialogue::consume(std::string_view& bytes) {
     }
     return;
   }
-  heard_ = true;
   note_server(line);
+  if (!heard_ && mail::classify_greeting(protocol(), line) == mail::GreetingClass::junk)
+    return garbage(line);
+  heard_ = true;
   // Unfinished lines are bounded by the reader; counting whole ones only keeps the outcome the same
   // however the bytes are cut.
   if (!within_bounds(line.size())) return;

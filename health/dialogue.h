@@ -100,7 +100,10 @@ class Dialogue {
   void send_raw(std::string_view bytes);
   /// `words`: the greeting's.
   void greeting_is_good(std::string_view words);
-  void start_tls() { want_ = Want::start_tls; }
+  void start_tls() {
+    want_ = Want::start_tls;
+    reply_lines_ = 0;
+  }
   /// All asked for is done: the goodbye, then good.
   void leave();
   /// The goodbye was answered. `positive`: in the words of one who takes his leave.

@@ -218,7 +218,10 @@ class Conversation {
     int error = 0;
     socklen_t length = sizeof error;
     ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-    if (error != 0) return fail_connect("connect", error);
+    // It was there and is gone again: what the server said before it reset can still be read
+    // (postscreen says 521 and resets at once).
+    reset_ = error == ECONNRESET || error == EPIPE;
+    if (error != 0 && !reset_) return fail_connect("connect", error);
     result_.connect = elapsed();
     note("connected to {} from {}", request_.address.text(), net::local_address(fd_.get()).text());
     dialogue_ = Dialogue::make(request_);
@@ -296,7 +299,7 @@ class Conversation {
   void lost(int error) {
     at_end_ = true;
     if (phase_ == Phase::lingering) return end();
-    const bool closed = error == 0;
+    const bool closed = error == 0 && !reset_;
     const char* const how = closed ? "closed by the server" : "reset by the server";
     if (phase_ == Phase::handshaking) {
       // Not a byte after the header: it is the header that was not liked.
@@ -425,7 +428,9 @@ class Conversation {
         if (errno == EAGAIN || errno == EWOULDBLOCK) return true;
         // What the server said before it closed is still to be read, and says more.
         out_.clear();
-        return errno == EPIPE || errno == ECONNRESET ? phase_ != Phase::lingering : false;
+        if (phase_ == Phase::lingering || (errno != EPIPE && errno != ECONNRESET)) return false;
+        reset_ = true;
+        return true;
       }
       out_.erase(0, static_cast<std::size_t>(sent));
     }
@@ -484,6 +489,7 @@ class Conversation {
   std::size_t lingered_bytes_ = 0;
   Phase phase_ = Phase::connecting;
   bool at_end_ = false;
+  bool reset_ = false;  ///< the kernel has reported the reset, and will only say EOF
   bool half_closed_ = false;
   bool goodbye_timed_ = false;
   bool heard_ = false;  ///< a byte has come, of the handshake when there is one

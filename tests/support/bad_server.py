@@ -100,6 +100,38 @@ def trickle(words, pause=0.05):
     return behaviour
 
 
+def slowly(*pieces, pause):
+    """Pieces with pauses between them, then silence."""
+
+    def behaviour(connection):
+        for number, piece in enumerate(pieces):
+            time.sleep(pause if number else 0)
+            connection.sendall(piece)
+        silence(connection)
+
+    return behaviour
+
+
+def answer(*replies, greeting=True, hang_up=False, unasked=False, more=False):
+    """The first reply at once (unless not `greeting`), each further one to what the client says next; b"" closes.
+    Then silence, or with `hang_up` the end, or with `more` whatever the caller does next, once the client has
+    spoken. `unasked`: the second reply comes with the first, as to a PROXY header taken for a command."""
+
+    def behaviour(connection):
+        for number, reply in enumerate(replies):
+            asks = number > 0 or not greeting
+            if asks and not hang_up and not (unasked and number == 1) and not connection.recv(65536):
+                return
+            if not reply:
+                connection.close()
+                return
+            connection.sendall(reply)
+        if not more:
+            silence(connection)
+
+    return behaviour
+
+
 busy = say(b"421 4.3.2 Service currently unavailable\r\n")
 junk = say(b"\x16\x03\x01 what is this\r\n")
 
