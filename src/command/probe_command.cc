@@ -27,7 +27,7 @@ using health::ProbeRequest;
 using health::ProbeResult;
 
 constexpr int kExitNotGood = 1, kExitUsage = 2;
-constexpr std::size_t kParallel = 20;  ///< of --count
+constexpr std::size_t kParallel = 5;  ///< of --count
 
 /// Where nobody accepts mail for: RFC 2606. Nothing is ever sent there: the test ends before DATA.
 constexpr const char* kElsewhere = "postmaster@example.net";
@@ -273,7 +273,7 @@ void add_probe_options(CLI::App& app, ProbeArguments& a) {
   option("--hostname", a.hostname, "Our name in EHLO; default: this machine's");
   option("--source", a.source, "Our address");
   option("--script", a.script, "With --type script: steps send:TEXT and expect:TEXT, in order");
-  option("--count", a.count, "So many probes, 20 at a time, and a summary");
+  option("--count", a.count, "So many probes, 5 at a time, and a summary");
   flag("--json", a.json, "Print one JSON object");
   flag("--relay-test", a.relay_test,
        "Does it relay for strangers who come this way? MAIL, RCPT elsewhere, never DATA");

@@ -33,8 +33,10 @@ PORTS = {
     "smtp": 2525,
     "smtps": 2465,
     "submission": 2587,
+    "postscreen": 2527,
     "smtp_proxy": 2526,
     "lmtp": 2424,
+    "lmtp_proxy": 2425,
     "imap": 2143,
     "imaps": 2993,
     "imap_proxy": 2144,
@@ -42,6 +44,8 @@ PORTS = {
     "pop3": 2110,
     "pop3s": 2995,
     "pop3_proxy": 2111,
+    "sieve": 2419,
+    "sieve_proxy": 2420,
 }
 
 
@@ -129,8 +133,9 @@ class MailServer:
             )
 
     def wait_ready(self):
-        for service in ("smtp", "submission", "lmtp", "imap", "pop3"):
-            daemon = self._postfix if service in ("smtp", "submission") else self._dovecot
+        for service in ("smtp", "submission", "postscreen", "lmtp", "imap", "pop3", "sieve"):
+            in_postfix = service in ("smtp", "submission", "postscreen")
+            daemon = self._postfix if in_postfix else self._dovecot
 
             def accepts(service=service, daemon=daemon):
                 if daemon.poll() is not None:
@@ -267,6 +272,10 @@ class MailServer:
             {self.smtps} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o syslog_name=postfix/smtps
             {self.smtp_proxy} inet n - n - - smtpd {proxied} -o syslog_name=postfix/smtp_proxy
             {self.submission} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_tls_auth_only=no
+            {self.postscreen} inet n - n - 1 postscreen
+            smtpd pass - - n - - smtpd
+            dnsblog unix - - n - 0 dnsblog
+            tlsproxy unix - - n - 0 tlsproxy
             pickup unix n - n 60 1 pickup
             cleanup unix n - n - 0 cleanup
             qmgr unix n - n 300 1 qmgr
@@ -329,7 +338,7 @@ class MailServer:
             state_dir = {home}/state
             log_path = {home}/log
             listen = {self.address}
-            protocols = imap pop3 lmtp
+            protocols = imap pop3 lmtp sieve
             login_greeting = {self.name} ready.
             disable_plaintext_auth = no
             auth_mechanisms = plain login
@@ -373,6 +382,11 @@ class MailServer:
             + "}\n"
             + "service lmtp {\nunix_listener lmtp {\nmode = 0666\n}\n"
             + listener("lmtp")
+            + listener("lmtp_proxy", "haproxy = yes")
+            + "}\n"
+            + "service managesieve-login {\n"
+            + listener("sieve")
+            + listener("sieve_proxy", "haproxy = yes")
             + "}\n"
             + relaxed
         )
