@@ -8,12 +8,12 @@
 #include <cstdio>
 #include <string>
 
+#include "command/probe_command.h"
 #include "config/load.h"
 #include "config/print.h"
 #include "control/control.h"
 #include "log/log.h"
 #include "net/privileges.h"
-#include "command/probe_command.h"
 
 namespace {
 

@@ -27,8 +27,6 @@ def flags_by_folder():
             continue
         folder = path.relative_to(sources.ROOT).parent
         words = shlex.split(entry["command"])
-        if folder in found:
-            continue
         compiler = next(w for w in words if "++" in pathlib.Path(w).name)
         flags = []
         for word, following in zip(words, [*words[1:], ""]):
@@ -40,7 +38,10 @@ def flags_by_folder():
                 and word != "-Werror"
             ):
                 flags.append(word)
-        found[folder] = [compiler, *flags, "-Wno-pragma-once-outside-header", "-Werror"]
+        if folder in found:  # another target there: what any of them sees
+            found[folder] += [f for f in flags if f.startswith("-I") and f not in found[folder]]
+        else:
+            found[folder] = [compiler, *flags, "-Wno-pragma-once-outside-header", "-Werror"]
     return found
 
 
