@@ -20,10 +20,10 @@ constexpr std::array kLines{
     Line{Feature::sticky, true},         Line{Feature::queue, true},
     Line{Feature::when_all_down, true},  Line{Feature::on_down, false},
     Line{Feature::send_proxy, true},     Line{Feature::source_address, true},
-    Line{Feature::transparent, false},   Line{Feature::slow_start, false},
-    Line{Feature::connect_rate, true},   Line{Feature::passive, false},
-    Line{Feature::probe, false},         Line{Feature::probe_deep, false},
-    Line{Feature::backend_names, false},
+    Line{Feature::transparent, false},   Line{Feature::slow_start, true},
+    Line{Feature::connect_rate, true},   Line{Feature::passive, true},
+    Line{Feature::probe, true},         Line{Feature::probe_deep, true},
+    Line{Feature::backend_names, true},
 };
 static_assert(kLines.size() + 1 == static_cast<std::size_t>(Feature::count), "one line a feature");
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "net/limits.h"
 #include "net/socket.h"
@@ -22,6 +23,12 @@ namespace {
 /// How often control looks whether the workers have got on.
 constexpr milliseconds kPoll{10};
 constexpr milliseconds kStickyExpiry{20'000};
+
+/// What happens within this time is published together.
+constexpr milliseconds kPublishDelay{10};
+
+/// Clients wait no longer for the first verdicts.
+constexpr milliseconds kVerdictsMax{3000};
 
 sigset_t handled_signals() {
   sigset_t signals;
@@ -52,7 +59,13 @@ Control::Control(config::Config config, log::Log& log, Notify notify)
       log_(log),
       notify_(std::move(notify)),
       world_(registries_, log.names()),
-      workers_(registries_, log) {
+      health_(loop_, log, world_, registries_,
+              {.changed = [this] { health_changed(); },
+               .renamed = [this] { rebuild(); },
+               .went_down = [](BackendId, config::OnDown) {}}),
+      workers_(registries_, log, [this](const proxy::Trouble& trouble) {
+        health_.failed_try(trouble.backend, trouble.outcome, trouble.prefix_hash);
+      }) {
   if (config_.workers == 0) config_.workers = usable_cpus();
 }
 
@@ -90,9 +103,12 @@ Result<void> Control::start() {
   if (auto opened = loop_.open(handled_signals()); !opened) return opened;
   registries_.sessions_max = sessions_usable();
   if (auto opened = open_listeners(); !opened) return opened;
+  if (auto configured = health_.configure(config_); !configured) return configured;
   if (auto started = workers_.start(config_.workers); !started) return started;
-  publish();
+  rebuild();
   expire_sticky();
+  if (auto started = health_.start(); !started) return started;
+  await_verdicts();
   return accept_everywhere();
 }
 
@@ -119,8 +135,44 @@ Result<void> Control::open_listeners() {
   return {};
 }
 
+/// The backends are others than before.
+void Control::rebuild() {
+  resolved_ = health_.resolve(config_);
+  publish();
+  health_.watch(resolved_);
+}
+
+void Control::publish_soon() {
+  if (std::exchange(publish_due_, true)) return;
+  loop_.after(kPublishDelay, [this] {
+    if (publish_due_) publish();
+  });
+}
+
+void Control::health_changed() {
+  publish_soon();
+  if (starting_ && health_.settled()) loop_.stop();
+}
+
+/// The first session meets a pool that was looked at. A signal to stop ends the wait.
+void Control::await_verdicts() {
+  starting_ = true;
+  loop_.on_signal = [this](const signalfd_siginfo& info) {
+    if (info.ssi_signo != SIGTERM && info.ssi_signo != SIGINT) return;
+    stop_cause_ = describe(info);
+    loop_.stop();
+  };
+  loop_.after(kVerdictsMax, [this] {
+    if (starting_) loop_.stop();
+  });
+  if (!health_.settled()) loop_.run();
+  starting_ = false;
+  publish();
+}
+
 void Control::publish() {
-  auto snapshot = world_.next(config_);
+  publish_due_ = false;
+  auto snapshot = world_.next(resolved_);
   workers_.publish(std::move(snapshot), static_cast<std::uint32_t>(world_.pairs().size()),
                    world_.services());
   loop_.after(kPoll, [this] { settle(); });
@@ -164,7 +216,9 @@ void Control::run() {
               registries_.sessions_max);
   if (notify_.ready) notify_.ready();
   loop_.on_signal = [this](const signalfd_siginfo& info) { on_signal(info); };
+  if (!stop_cause_.empty()) begin_drain(stop_cause_);
   loop_.run();
+  health_.stop();
   log_totals();
   workers_.stop(false);
 }

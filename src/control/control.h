@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "control/health_watch.h"
 #include "control/loop.h"
 #include "control/worker_threads.h"
 #include "control/world.h"
@@ -47,7 +48,11 @@ class Control {
  private:
   Result<void> open_listeners();
   Result<void> accept_everywhere();
+  void rebuild();
   void publish();
+  void publish_soon();
+  void await_verdicts();
+  void health_changed();
   void settle();
   void expire_sticky();
   void on_signal(const signalfd_siginfo& info);
@@ -71,9 +76,13 @@ class Control {
   };
   std::vector<OpenListener> listeners_;
   Loop loop_;
-  WorkerThreads workers_;   // gone before what they use
-  std::string stop_cause_;  // empty: not stopping
+  HealthWatch health_;
+  config::Config resolved_;  // with names as addresses; what snapshots are made of
+  WorkerThreads workers_;    // gone before what they use
+  std::string stop_cause_;   // empty: not stopping
   bool cutting_ = false;
+  bool starting_ = false;     // the first verdicts are awaited
+  bool publish_due_ = false;  // a timer is set for it
 };
 
 }  // namespace poise::control

@@ -21,8 +21,9 @@ struct WorkerThreads::Thread {
   std::thread thread;
 };
 
-WorkerThreads::WorkerThreads(proxy::Registries& registries, log::Log& log)
-    : registries_(registries), log_(log) {}
+WorkerThreads::WorkerThreads(proxy::Registries& registries, log::Log& log,
+                             std::function<void(const proxy::Trouble&)> trouble)
+    : registries_(registries), log_(log), trouble_(std::move(trouble)) {}
 
 WorkerThreads::~WorkerThreads() {
   stop(true);
@@ -72,7 +73,7 @@ proxy::Reports WorkerThreads::reports(log::SessionSink* sink, std::uint32_t work
   return {
       .sessions = sink,
       .events = &log_,
-      .trouble = on_trouble,
+      .trouble = trouble_,
       // Workers wait for each other's sessions only once all of them accept, so threads_ is whole.
       .hand_over = [this](std::uint32_t to,
                           const proxy::Place& place) { threads_[to]->worker->post(place); },

@@ -18,13 +18,12 @@ namespace poise::control {
 /// thread may read.
 class WorkerThreads {
  public:
-  WorkerThreads(proxy::Registries& registries, log::Log& log);
+  /// `trouble` is called by workers; it must not wait.
+  WorkerThreads(proxy::Registries& registries, log::Log& log,
+                std::function<void(const proxy::Trouble&)> trouble);
   ~WorkerThreads();
   WorkerThreads(const WorkerThreads&) = delete;
   WorkerThreads& operator=(const WorkerThreads&) = delete;
-
-  /// Called in a worker's thread for tries that failed; see proxy::Reports. Set before start().
-  std::function<void(const proxy::Trouble&)> on_trouble;
 
   Result<void> start(unsigned count);
   [[nodiscard]] std::size_t size() const { return threads_.size(); }
@@ -56,6 +55,7 @@ class WorkerThreads {
 
   proxy::Registries& registries_;
   log::Log& log_;
+  const std::function<void(const proxy::Trouble&)> trouble_;
   std::vector<std::unique_ptr<Thread>> threads_;
   std::vector<std::unique_ptr<const proxy::Snapshot>> snapshots_;  // the last is current
 };

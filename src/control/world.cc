@@ -1,6 +1,7 @@
 #include "control/world.h"
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 
 #include "poise/check.h"
@@ -35,35 +36,46 @@ std::uint32_t World::pair(ServiceId service, BackendId backend) {
   return at->second;
 }
 
-balance::Member World::member_of(PoolId pool_id, const config::Pool& pool,
-                                 const config::Backend& backend) {
-  CHECK(backend.literal.has_value());  // names are resolved before they come here
-  balance::Member member;
-  member.address = *backend.literal;
-  member.id = id_of(backends_, BackendKey{pool.name, backend.name, member.address});
+BackendStatus& World::enter(PoolId pool_id, const config::Pool& pool,
+                            const config::Backend& backend) {
+  const Address address = backend.literal.value_or(Address{});
+  const BackendId id = id_of(backends_, BackendKey{pool.name, backend.name, address});
   registries_.backends.grow(static_cast<std::uint32_t>(backends_.size()));
   registries_.backend_addresses.grow(static_cast<std::uint32_t>(backends_.size()));
-  registries_.backend_addresses[member.id.value] = member.address;
-  names_.set_backend(member.id, pool.name, backend.name);
+  registries_.backend_addresses[id.value] = address;
+  names_.set_backend(id, pool.name, backend.name);
 
-  BackendStatus& status = backend_table_.at(member.id);
+  BackendStatus& status = backend_table_.at(id);
+  if (status.name.empty() && pool.probe.type != config::ProbeType::off)
+    status.health = Health::checking;
   status.pool = pool_id;
   status.pool_name = pool.name;
   status.name = backend.name;
   status.host = backend.host;
-  status.address = member.address;
+  status.address = address;
   status.weight_configured = backend.weight;
   status.configured = true;
 
-  member.weight = status.weight();
-  member.max_sessions = backend.max_sessions;
-  member.tier = backend.tier;
-  member.pace = balance::Pace(backend.connect_rate);
-  member.up = status.health == Health::up || status.health == Health::recovering;
-  member.enabled = status.admin.admin == Admin::enabled;
-  member.state = &registries_.backends[member.id.value];
-  return member;
+  return status;
 }
+
+namespace {
+
+/// Health's preference for a backend, best first. Only the best kind there is counts as up, so that
+/// health alone never empties a pool: those without a verdict serve until somebody has a good one,
+/// those that say "busy" when nobody else is left.
+enum class Preference : std::uint8_t { up, checking, busy, down };
+
+Preference preference(const BackendStatus& status) {
+  if (status.health == Health::down) return Preference::down;
+  if (!status.takes_new) return Preference::busy;
+  return status.health == Health::checking ? Preference::checking : Preference::up;
+}
+
+/// Parts a weight is divided into while somebody in the pool starts slowly.
+constexpr unsigned kRampParts = 20;
+
+}  // namespace
 
 balance::PoolSpec World::spec_of(const config::Pool& pool) {
   balance::PoolSpec spec;
@@ -76,8 +88,31 @@ balance::PoolSpec World::spec_of(const config::Pool& pool) {
   registries_.pools.grow(static_cast<std::uint32_t>(pools_.size()));
   registries_.waiters.grow(static_cast<std::uint32_t>(pools_.size()));
   spec.state = &registries_.pools[id.value];
-  for (const config::Backend& backend : pool.backends)
-    spec.members.push_back(member_of(id, pool, backend));
+  // Those whose name has no address yet are known, and no members.
+  Preference best = Preference::down;
+  bool ramping = false;
+  for (const config::Backend& backend : pool.backends) {
+    const BackendStatus& status = enter(id, pool, backend);
+    if (!backend.literal) continue;
+    balance::Member& member = spec.members.emplace_back();
+    member.id = status.id;
+    member.address = status.address;
+    member.max_sessions = backend.max_sessions;
+    member.tier = backend.tier;
+    member.pace = balance::Pace(backend.connect_rate);
+    member.enabled = status.admin.admin == Admin::enabled;
+    member.state = &registries_.backends[member.id.value];
+    if (member.enabled && status.weight() > 0) best = std::min(best, preference(status));
+    ramping = ramping || status.ramp < 1;
+  }
+  for (balance::Member& member : spec.members) {
+    const BackendStatus& status = backend_table_.at(member.id);
+    member.up = preference(status) <= best && status.health != Health::down;
+    member.weight = status.weight();
+    if (ramping && member.weight > 0)
+      member.weight = std::max(
+          1u, static_cast<unsigned>(std::lround(member.weight * kRampParts * status.ramp)));
+  }
   return spec;
 }
 

@@ -62,8 +62,7 @@ class World {
   void add_access(proxy::Service& service, const config::Service& from);
   void add_pool(proxy::Service& service, const config::Pool& from);
   balance::PoolSpec spec_of(const config::Pool& pool);
-  balance::Member member_of(PoolId pool_id, const config::Pool& pool,
-                            const config::Backend& backend);
+  BackendStatus& enter(PoolId pool_id, const config::Pool& pool, const config::Backend& backend);
 
   proxy::Registries& registries_;
   log::NameTable& names_;

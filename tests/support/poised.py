@@ -30,7 +30,8 @@ _LINE = re.compile(r"^(\S+) (debug|info|warning|error) (.*)$")
 
 def balanced(services, *, listen="127.0.0.1:0", workers=1, service=None, pool=None, **top):
     """A config for {name: (protocol, [backend endpoints])}: every service with a pool of its own name.
-    `service` and `pool` are more keys for each of them, `top` for the file."""
+    `service` and `pool` are more keys for each of them, `top` for the file. Nobody's health is looked at unless
+    `pool` says so: most tests are about what clients meet."""
     config = {"version": 1, "hostname": "mx.poise.test", "workers": workers, **top}
     config["services"] = [
         {"name": name, "listen": [listen], "protocol": protocol, "pool": name, **(service or {})}
@@ -39,6 +40,8 @@ def balanced(services, *, listen="127.0.0.1:0", workers=1, service=None, pool=No
     config["pools"] = [
         {
             "name": name,
+            "probe": "off",
+            "passive": "off",
             **(pool or {}),
             "backends": [
                 {"name": f"be{i}", "address": endpoint_text(e)} for i, e in enumerate(backends, 1)

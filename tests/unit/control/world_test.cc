@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 namespace poise::control {
 namespace {
 
@@ -92,6 +95,77 @@ TEST(World, a_removed_service_keeps_its_settings) {
   const auto after = fixture.world.next(config);
   ASSERT_EQ(after->services.size(), 2u);
   EXPECT_EQ(after->services[id.value].sessions_max, 7u);
+}
+
+std::string up(const proxy::Snapshot& snapshot) {
+  std::string names;
+  for (const balance::Member& member : snapshot.pools[0]->members())
+    names += member.up ? static_cast<char>(member.address.port - 2500) : '-';
+  return names;
+}
+
+// Health alone never empties a pool: only the best kind of backend there is counts as up, and those
+// without a verdict or busy ones are better than nobody.
+TEST(World, only_the_best_kind_of_backend_is_up) {
+  Fixture fixture;
+  config::Config config = sample();
+  config.pools[0].probe.type = config::ProbeType::smtp;
+  EXPECT_EQ(up(*fixture.world.next(config)), "abc") << "all checking";
+  BackendTable& table = fixture.world.backends();
+  table.find("mx/a")->health = Health::up;
+  EXPECT_EQ(up(*fixture.world.next(config)), "a--");
+  table.find("mx/b")->health = Health::recovering;
+  EXPECT_EQ(up(*fixture.world.next(config)), "ab-");
+  table.find("mx/a")->takes_new = false;
+  EXPECT_EQ(up(*fixture.world.next(config)), "-b-");
+  table.find("mx/b")->health = Health::down;
+  EXPECT_EQ(up(*fixture.world.next(config)), "--c") << "no verdict is better than busy";
+  table.find("mx/c")->health = Health::down;
+  EXPECT_EQ(up(*fixture.world.next(config)), "a--") << "busy is better than down";
+  table.find("mx/a")->health = Health::down;
+  EXPECT_EQ(up(*fixture.world.next(config)), "---");
+}
+
+// A backend that the operator has taken out does not keep the busy ones out.
+TEST(World, a_disabled_backend_is_nobodys_better) {
+  Fixture fixture;
+  const config::Config config = sample();
+  (void)fixture.world.next(config);
+  BackendTable& table = fixture.world.backends();
+  table.find("mx/a")->admin.admin = Admin::disabled;
+  table.find("mx/b")->takes_new = table.find("mx/c")->takes_new = false;
+  EXPECT_EQ(up(*fixture.world.next(config)), "abc");
+}
+
+TEST(World, a_ramping_backend_has_its_share_of_weight) {
+  Fixture fixture;
+  config::Config config = sample();
+  config.pools[0].backends[1].weight = 3;
+  (void)fixture.world.next(config);
+  BackendStatus* status = fixture.world.backends().find("mx/b");
+  const auto weights = [&] {
+    std::vector<unsigned> all;
+    for (const balance::Member& member : fixture.world.next(config)->pools[0]->members())
+      all.push_back(member.weight);
+    return all;
+  };
+  status->ramp = 0.1;
+  EXPECT_EQ(weights(), (std::vector<unsigned>{20, 6, 20}));
+  status->ramp = 0.5;
+  EXPECT_EQ(weights(), (std::vector<unsigned>{20, 30, 20}));
+  status->ramp = 1;
+  EXPECT_EQ(weights(), (std::vector<unsigned>{1, 3, 1}));
+}
+
+// A name without an address is in the table, where it can be seen, and nowhere else.
+TEST(World, a_backend_without_an_address_is_no_member) {
+  Fixture fixture;
+  config::Config config = sample();
+  config.pools[0].backends[1].literal.reset();
+  EXPECT_EQ(up(*fixture.world.next(config)), "ac");
+  EXPECT_NE(fixture.world.backends().find("mx/b"), nullptr);
+  for (config::Backend& backend : config.pools[0].backends) backend.literal.reset();
+  EXPECT_EQ(up(*fixture.world.next(config)), "");
 }
 
 }  // namespace
