@@ -153,6 +153,25 @@ class Transitions(unittest.TestCase):
                     "421 4.3.2 service shutting down"
                 )
 
+    def test_clients_greetings_stand_in_for_probes(self):
+        """Ten probes in five quiet seconds; next to none while clients are greeted all the time."""
+        with SwitchedServer() as server:
+            with Poised(watched([server.endpoint], probe={"deep": "off"})) as poised:
+                before = server.accepted
+                time.sleep(5)
+                quiet = server.accepted - before
+                greet(poised.endpoint("smtp"))
+                time.sleep(SETTLED)
+                before, clients, end = server.accepted, 0, time.monotonic() + 5
+                while time.monotonic() < end:
+                    greet(poised.endpoint("smtp"))
+                    clients += 1
+                    time.sleep(0.05)
+                busy = server.accepted - before - clients
+        self.assertGreaterEqual(quiet, 8)
+        self.assertLessEqual(quiet, 12)
+        self.assertLessEqual(busy, 2)
+
     def test_all_busy_is_not_nobody(self):
         with SwitchedServer() as one, SwitchedServer() as two:
             with Poised(watched([one.endpoint, two.endpoint], when_all_down="refuse")) as poised:
