@@ -105,6 +105,8 @@ def poised_config(files, workload, logging):
             {
                 "name": "mx",
                 "scheduler": "round_robin",
+                "probe": "off",  # the peers check nobody either
+                "passive": "off",
                 "backends": [
                     {"name": f"b{i}", "address": f"127.0.0.1:{port}"}
                     for i, port in enumerate(SERVER_PORTS, 1)
