@@ -109,7 +109,7 @@ struct Monitor::Thread {
   }
 
   void run_probe(Roster::Start start) {
-    const Target& target = start.target;
+    const Target& target = *start.target;
     if (!target.address) {
       ProbeResult unresolved;
       unresolved.outcome = ProbeOutcome::dns;
@@ -125,7 +125,7 @@ struct Monitor::Thread {
   }
 
   void done(const Roster::Start& start, const ProbeResult& result) {
-    const Target& target = start.target;
+    const Target& target = *start.target;
     if (!result.local_fault) {
       ProbeStats& stats = monitor.stats_[target.id.value];
       stats.outcomes[static_cast<std::size_t>(result.outcome)].add();

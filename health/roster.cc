@@ -42,7 +42,8 @@ Pace pace_of(const RiseFall& tier) {
 
 struct Roster::Entry {
   explicit Entry(Target t)
-      : target(std::move(t)),
+      : shared(std::make_shared<const Target>(std::move(t))),
+        target(*shared),
         cheap(target.probe.rise, target.probe.fall),
         deep(target.probe.rise, target.probe.fall, RiseFall::State::alive),
         passive(target.passive.fall, target.passive.window) {}
@@ -54,7 +55,8 @@ struct Roster::Entry {
     return !deep_failing && deep_good && *deep_good > since;
   }
 
-  Target target;
+  std::shared_ptr<const Target> shared;  ///< by a probe under way as well
+  const Target& target;
   RiseFall cheap, deep;
   std::optional<Schedule> cheap_schedule, deep_schedule;
   std::uint64_t ticket = 0;  ///< of the probe under way; 0: none
@@ -258,7 +260,7 @@ bool Roster::try_start(Entry& entry, Time now, std::vector<Start>& starts) {
     pool.retrying = pool.latched;
   }
   const std::uint64_t ticket = entry.ticket = ++last_ticket_;
-  starts.push_back({.ticket = ticket, .tier = running.tier, .target = entry.target});
+  starts.push_back({.ticket = ticket, .tier = running.tier, .target = entry.shared});
   running_.emplace(ticket, std::move(running));
   return true;
 }

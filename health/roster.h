@@ -53,7 +53,7 @@ class Roster {
   struct Start {
     std::uint64_t ticket = 0;
     Tier tier = Tier::cheap;
-    Target target;
+    std::shared_ptr<const Target> target;
   };
 
   static constexpr std::chrono::minutes kLatch{60};

@@ -74,13 +74,13 @@ class Simulated : public Test {
     const Time end = now + span;
     for (;;) {
       for (Roster::Start& start : roster.take_due(now)) {
-        ++probes[start.target.id.value];
-        if (start.tier == Tier::deep) ++deep_probes[start.target.id.value];
-        starts[start.target.id.value].push_back(now);
-        EXPECT_EQ(++running[start.target.id.value], 1) << "two probes of one backend at once";
-        Reply reply = answer(start.target.id.value, start.tier);
+        ++probes[start.target->id.value];
+        if (start.tier == Tier::deep) ++deep_probes[start.target->id.value];
+        starts[start.target->id.value].push_back(now);
+        EXPECT_EQ(++running[start.target->id.value], 1) << "two probes of one backend at once";
+        Reply reply = answer(start.target->id.value, start.tier);
         underway.emplace(now + reply.takes,
-                         std::tuple{start.ticket, start.target.id.value, reply.result});
+                         std::tuple{start.ticket, start.target->id.value, reply.result});
         most_running = std::max(most_running, roster.running());
       }
       Time next = roster.next_due().value_or(Time::max());
