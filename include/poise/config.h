@@ -1,9 +1,12 @@
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "poise/address.h"
@@ -42,6 +45,11 @@ enum class ProbeType : std::uint8_t {
   tcp,
   script
 };
+inline constexpr std::array<std::string_view, 9> kProbeTypeNames{
+    "off", "smtp", "submission", "lmtp", "imap", "pop3", "managesieve", "tcp", "script"};
+constexpr std::string_view name_of(ProbeType type) {
+  return kProbeTypeNames[static_cast<std::size_t>(type)];
+}
 enum class ProbeTls : std::uint8_t { none, implicit, starttls };
 enum class ProbeBusy : std::uint8_t { down, no_new };
 

@@ -35,11 +35,12 @@ constexpr const char* kElsewhere = "postmaster@example.net";
 constexpr const char* kStranger4 = "192.0.2.1";
 constexpr const char* kStranger6 = "2001:db8::1";
 
-const std::map<std::string, config::ProbeType> kTypes{
-    {"smtp", config::ProbeType::smtp}, {"submission", config::ProbeType::submission},
-    {"lmtp", config::ProbeType::lmtp}, {"imap", config::ProbeType::imap},
-    {"pop3", config::ProbeType::pop3}, {"managesieve", config::ProbeType::managesieve},
-    {"tcp", config::ProbeType::tcp},   {"script", config::ProbeType::script}};
+const std::map<std::string, config::ProbeType> kTypes = [] {
+  std::map<std::string, config::ProbeType> types;
+  for (std::size_t i = 1; i < config::kProbeTypeNames.size(); ++i)  // 0 is "off"
+    types.emplace(config::kProbeTypeNames[i], static_cast<config::ProbeType>(i));
+  return types;
+}();
 const std::map<std::string, config::ProbeTls> kTls{{"none", config::ProbeTls::none},
                                                    {"implicit", config::ProbeTls::implicit},
                                                    {"starttls", config::ProbeTls::starttls}};

@@ -93,12 +93,6 @@ std::string_view advice(const ProbeRequest& request, const ProbeResult& result) 
   return {};
 }
 
-std::string type_name(config::ProbeType type) {
-  static constexpr const char* kNames[] = {"off",  "smtp",        "submission", "lmtp",  "imap",
-                                           "pop3", "managesieve", "tcp",        "script"};
-  return kNames[static_cast<std::size_t>(type)];
-}
-
 std::string json_list(const std::vector<std::string>& texts) {
   std::vector<std::string> quoted;
   for (const std::string& text : texts) quoted.push_back(json_text(text));
@@ -226,7 +220,7 @@ RelayVerdict judge_headers(const std::vector<Path>& paths) {
 
 std::string text_of(std::string_view address, const ProbeRequest& request,
                     const ProbeResult& result) {
-  std::string out = fmt::format("probe of {}, {}\n", address, type_name(request.type));
+  std::string out = fmt::format("probe of {}, {}\n", address, name_of(request.type));
   for (const TranscriptLine& line : result.transcript)
     out += fmt::format("{:9.4f} {} {}\n", seconds(line.at), arrow(line.from), line.text);
   if (result.tls) {
@@ -251,7 +245,7 @@ std::string text_of(std::string_view address, const ProbeRequest& request,
 std::string json_of(std::string_view address, const ProbeRequest& request,
                     const ProbeResult& result) {
   return fmt::format(R"({{"address": {}, "type": "{}", {}}})", json_text(address),
-                     type_name(request.type), json_members(request, result));
+                     name_of(request.type), json_members(request, result));
 }
 
 std::string text_of(std::string_view address, const std::vector<Path>& paths,
