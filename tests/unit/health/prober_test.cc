@@ -103,28 +103,5 @@ TEST(Prober, an_unreadable_ca_file_is_no_fault_of_the_server) {
   EXPECT_TRUE(result.local_fault);
 }
 
-TEST(Prober, out_of_descriptors_is_no_fault_of_the_server) {
-  const Listener listener;
-  std::vector<int> taken;
-  // run_probes needs some of its own for the loop.
-  for (int fd = ::dup(0); fd >= 0; fd = ::dup(0)) taken.push_back(fd);
-  for (int i = 0; i < 3 && !taken.empty(); ++i) {
-    ::close(taken.back());
-    taken.pop_back();
-  }
-  const std::vector<ProbeResult> results =
-      run_probes(std::vector<ProbeRequest>(8,
-                                           [&] {
-                                             ProbeRequest request = towards(listener.address());
-                                             request.timeout = std::chrono::milliseconds(50);
-                                             return request;
-                                           }()),
-                 8);
-  for (const int fd : taken) ::close(fd);
-  std::size_t ours = 0;
-  for (const ProbeResult& result : results) ours += result.local_fault ? 1 : 0;
-  EXPECT_GE(ours, 5u);
-}
-
 }  // namespace
 }  // namespace poise::health
