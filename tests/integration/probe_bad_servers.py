@@ -2,6 +2,7 @@
 words, the step where it ended, and that it took no longer than it had to.
 """
 
+import base64
 import concurrent.futures
 import contextlib
 import json
@@ -385,8 +386,6 @@ class BadServers(unittest.TestCase):
                 self.assertEqual(1, done.returncode)
                 self.assertIn("AUTH PLAIN ****", done.stdout)
                 self.assertNotIn("hunter2", done.stdout + done.stderr)
-                import base64
-
                 for shift in range(3):  # however the secret falls on base64's groups of three
                     secret = base64.b64encode(b"\0" * shift + password.encode())[4:-4].decode()
                     self.assertNotIn(secret, done.stdout)
@@ -429,7 +428,7 @@ class BadServers(unittest.TestCase):
             found, _ = self.probe(server.endpoint, *script, "expect:+PONG")
             self.assertEqual(("good", "+PONG"), (found["outcome"], found["reply"]))
             found, _ = self.probe(server.endpoint, *script, "expect:-PONG")
-            self.assertEqual("timeout" if found["step"] == "x" else "silent", found["outcome"])
+            self.assertEqual(("silent", "expect"), (found["outcome"], found["step"]))
             self.assertIn("+PONG", found["reply"])
 
     def test_many_at_once(self):
