@@ -43,7 +43,7 @@ struct Member {
   Address address{};
   std::uint32_t weight = 1;        ///< 0: no new sessions
   std::uint32_t max_sessions = 0;  ///< 0: no limit
-  Pace pace;                       ///< of new sessions; a backend that has had its share is full
+  Pace pace{};                     ///< of new sessions; a backend that has had its share is full
   std::uint32_t tier = 0;
   bool up = true;       ///< health allows new sessions
   bool enabled = true;  ///< the operator allows new sessions
