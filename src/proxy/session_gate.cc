@@ -123,6 +123,7 @@ balance::Pick Session::choose_sticky(Core& core, balance::PickRequest& request) 
   const Address key = masked(client_address_, client_address_.is_v4() ? service.sticky_prefix_v4
                                                                       : service.sticky_prefix_v6);
   const std::optional<BackendId> placed = service.sticky->find(key, core.now);
+  sticky_ = StickyUse::none;
   const bool tried = placed && std::find(request.tried.begin(), request.tried.end(), *placed) !=
                                    request.tried.end();
   const balance::Member* own = placed ? pool.find(*placed) : nullptr;
@@ -135,7 +136,8 @@ balance::Pick Session::choose_sticky(Core& core, balance::PickRequest& request) 
   if (placed) {
     request.preferred = favourite(pool, request.tried, key);
     const balance::Pick pick = pool.pick(request);
-    if (pick.result != balance::PickResult::chosen) return pick;
+    // Nobody is better off: the source may find its own again.
+    if (pick.result != balance::PickResult::chosen || !pick.member->up) return pick;
     sticky_ = StickyUse::moved;
     return follow(core, request, pick,
                   service.sticky->move(key, *placed, pick.member->id, core.now).backend);
