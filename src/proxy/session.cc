@@ -216,6 +216,25 @@ void Session::on_refused_bytes(Core& core, std::span<const std::byte> bytes) {
   if (length > 0) say(core, {replies.data(), length}, denied_.finished());
 }
 
+bool Session::owed() const {
+  return client_spoke_last_ || !relays_[0].empty() || !relays_[1].empty();
+}
+
+SessionLook Session::look(const Core& core) const {
+  SessionLook look;
+  look.id = id_;
+  look.client = client_address_;
+  look.vip = vip_.is_any() && client_ >= 0 ? core.io.local_address(client_) : vip_;
+  look.service = service_;
+  look.backend = backend_id_;
+  look.state = state_;
+  look.age = core.now - started_;
+  look.bytes_to_backend = relays_[index(Direction::to_backend)].bytes_total;
+  look.bytes_to_client = relays_[index(Direction::to_client)].bytes_total;
+  look.client_spoke_last = client_spoke_last_;
+  return look;
+}
+
 // ---- completions ----
 
 void Session::on_completion(Core& core, const io::Completion& done) {
@@ -418,6 +437,7 @@ void Session::count_end(Core& core) {
   pair.sessions_ended[static_cast<std::size_t>(reason_)].add();
   for (const Direction direction : kDirections)
     pair.bytes[index(direction)].add(at(direction).bytes_total);
+  core.counters.durations[service_.value].session.add(core.now - started_);
 }
 
 void Session::write_record(Core& core) {

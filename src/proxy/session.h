@@ -16,6 +16,20 @@ namespace poise::proxy {
 
 using State = SessionState;
 
+/// What can be said of a session while it runs.
+struct SessionLook {
+  std::uint64_t id = 0;
+  Address client;
+  Address vip;
+  ServiceId service;
+  BackendId backend;  ///< none yet, or none at all
+  State state = State::free;
+  io::Time age{};
+  std::uint64_t bytes_to_backend = 0;
+  std::uint64_t bytes_to_client = 0;
+  bool client_spoke_last = false;
+};
+
 /// One client connection and the backend connection made for it, from accept to last byte.
 ///
 /// A value in the worker's slab: two descriptors, two Relays and what the log line will say; no
@@ -53,6 +67,11 @@ class Session {
   [[nodiscard]] ServiceId service() const { return service_; }
   [[nodiscard]] BackendId backend() const { return backend_id_; }
   [[nodiscard]] bool client_spoke_last() const { return client_spoke_last_; }
+  [[nodiscard]] std::uint64_t id() const { return id_; }
+  [[nodiscard]] const Address& client_address() const { return client_address_; }
+  /// The server has not answered yet, or its answer has not reached the client.
+  [[nodiscard]] bool owed() const;
+  [[nodiscard]] SessionLook look(const Core& core) const;
   [[nodiscard]] const Relay& relay(io::Direction direction) const {
     return relays_[index(direction)];
   }

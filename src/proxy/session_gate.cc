@@ -369,6 +369,7 @@ void Session::on_connect(Core& core, std::int32_t res) {
     return try_failed(core, connect_timed_out_ ? TryOutcome::timeout : outcome_of(res));
   }
   connect_us_ = saturated_us(core.now - started_) - connect_started_us_;
+  core.counters.durations[service_.value].connect.add(microseconds(connect_us_));
   state_ = State::greeting;
   const Service& service = core.service(service_);
   if (service.send_proxy != config::SendProxy::off && !send_header(core))
@@ -534,8 +535,10 @@ void Session::on_greeting_timeout(Core& core) {
 
 void Session::begin_relaying(Core& core) {
   settle_turn(core);
-  if (core.service(service_).gate)
+  if (core.service(service_).gate) {
     greeting_us_ = saturated_us(core.now - started_) - connect_started_us_ - connect_us_;
+    core.counters.durations[service_.value].greeting.add(microseconds(greeting_us_));
+  }
   state_ = State::relaying;
   core.counters.pairs[pair_].sessions_started.add();
   if (tries_ != Lender<Tries>::kNone) {

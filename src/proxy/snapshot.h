@@ -14,6 +14,7 @@
 #include "balance/waiters.h"
 #include "poise/config.h"
 #include "poise/counters.h"
+#include "poise/durations.h"
 #include "poise/ids.h"
 #include "poise/registry.h"
 
@@ -105,6 +106,7 @@ struct Registries {
 struct Counters {
   Registry<PairCounters> pairs;
   Registry<ServiceCounters> services;
+  Registry<ServiceDurations> durations;  ///< by service too
   WorkerCounters worker;
 };
 

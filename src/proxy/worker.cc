@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "poise/check.h"
 
@@ -226,16 +227,16 @@ void Worker::on_accept(const io::Completion& done) {
     accept_again_ = std::min(accept_again_, core_.now + kAcceptPause);
     // With a spare descriptor the client can at least be told. Without one it stays in the kernel's
     // queue; we look again when a session has ended, or in a moment.
-    if (spares_.empty()) return;
+    if (spares_.empty()) {
+      if (accepting.closing && !accepting.armed) listener_closed(done.tag.slot);
+      return;
+    }
     core_.io.close(spares_.back());
     spares_.pop_back();
   }
   if (accepting.armed) return;
   if (accepting.closing) {
-    take_queued(accepting);
-    if (std::none_of(accepting_.begin(), accepting_.end(),
-                     [](const Accepting& each) { return each.armed; }))
-      listening_.store(false, std::memory_order_release);
+    listener_closed(done.tag.slot);
   } else {
     arm(done.tag.slot);  // -ECONNABORTED and its like end a multishot, not a listener
   }
@@ -272,25 +273,64 @@ void Worker::apply(const Publish& command) {
 
 void Worker::apply(const Listen& command) {
   for (const Listener& listener : command.listeners) {
-    accepting_.push_back({.listener = listener});
-    arm(static_cast<std::uint32_t>(accepting_.size() - 1));
+    auto entry = std::find_if(accepting_.begin(), accepting_.end(), [](const Accepting& each) {
+      return each.closing && !each.armed;  // nothing will come for it any more
+    });
+    if (entry == accepting_.end()) entry = accepting_.emplace(entry);
+    *entry = Accepting{.listener = listener, .closed = {}};
+    arm(static_cast<std::uint32_t>(entry - accepting_.begin()));
   }
   if (!accepting_.empty()) listening_.store(true, std::memory_order_release);
 }
 
 void Worker::apply(const StopListening& /*command*/) {
-  bool armed = false;
-  for (std::uint32_t i = 0; i < accepting_.size(); ++i) {
-    accepting_[i].closing = true;
-    if (!accepting_[i].armed) {
-      take_queued(accepting_[i]);
-      continue;
-    }
-    armed = true;
-    core_.io.cancel(io::Tag{.slot = i, .op = io::Op::accept});
-  }
+  for (std::uint32_t i = 0; i < accepting_.size(); ++i)
+    if (!accepting_[i].closing) close_listener(i);
   accept_again_ = io::Time::max();
-  if (!armed) listening_.store(false, std::memory_order_release);
+  if (accepting_.empty()) listening_.store(false, std::memory_order_release);
+}
+
+void Worker::apply(const CloseListener& command) {
+  for (std::uint32_t i = 0; i < accepting_.size(); ++i) {
+    if (accepting_[i].closing || accepting_[i].listener.fd != command.fd) continue;
+    accepting_[i].closed = command.done;
+    return close_listener(i);
+  }
+  command.done();  // StopListening was here before
+}
+
+void Worker::close_listener(std::uint32_t listener) {
+  accepting_[listener].closing = true;
+  if (accepting_[listener].armed)
+    core_.io.cancel(io::Tag{.slot = listener, .op = io::Op::accept});
+  else
+    listener_closed(listener);
+}
+
+/// No accept is armed on it any more.
+void Worker::listener_closed(std::uint32_t listener) {
+  take_queued(accepting_[listener]);
+  if (accepting_[listener].closed) std::exchange(accepting_[listener].closed, {})();
+  if (std::all_of(accepting_.begin(), accepting_.end(),
+                  [](const Accepting& each) { return each.closing && !each.armed; }))
+    listening_.store(false, std::memory_order_release);
+}
+
+void Worker::apply(const Release& command) {
+  std::uint32_t released = 0;
+  for (std::uint32_t slot = 0; slot < slots_used_ && released < command.at_most; ++slot) {
+    Session& session = slots_[slot];
+    if (session.state() != State::relaying) continue;
+    if (command.backend && session.backend() != command.backend) continue;
+    if (command.service && session.service() != command.service) continue;
+    if (!command.even_if_owed && session.owed()) continue;
+    session.close(core_, command.reason);
+    ++released;
+  }
+}
+
+void Worker::apply(const Visit& command) {
+  command.work(core_, {slots_.get(), slots_used_});
 }
 
 void Worker::apply(const Stop& command) {

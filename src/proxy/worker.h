@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -30,7 +31,28 @@ struct StopListening {};
 struct Stop {
   bool at_once = false;  ///< do not wait for them: close them now
 };
-using Command = std::variant<Place, Publish, Listen, StopListening, Stop>;
+/// The same for one listener, while the others go on. `done` runs in the worker's thread when
+/// control may close the descriptor, or give it to another service.
+struct CloseListener {
+  int fd = -1;
+  std::function<void()> done;
+};
+/// Lets sessions go with a FIN to both sides: those that relay and whose server spoke last, with
+/// nothing on its way, in the order of their slots. One whose server owes an answer is left alone:
+/// cut there, the mail arrives twice.
+struct Release {
+  BackendId backend;  ///< none: any
+  std::uint32_t at_most = UINT32_MAX;
+  bool even_if_owed = false;
+  CloseReason reason = CloseReason::drained;
+  ServiceId service{};  ///< none: any
+};
+/// A look at all sessions, the free slots among them; for commands of the operator.
+struct Visit {
+  std::function<void(Core&, std::span<Session>)> work;
+};
+using Command =
+    std::variant<Place, Publish, Listen, StopListening, Stop, CloseListener, Release, Visit>;
 
 /// One thread's share of the work: its ring, its listeners of the reuseport groups, and its
 /// sessions from accept to last byte. Everything but post() and the read-only accessors marked so
@@ -64,6 +86,7 @@ class Worker {
     Listener listener;
     bool armed = false;
     bool closing = false;
+    std::function<void()> closed;  ///< of a CloseListener
   };
 
   void dispatch(std::span<const io::Completion> batch);
@@ -73,6 +96,11 @@ class Worker {
   void apply(const Listen& command);
   void apply(const StopListening& command);
   void apply(const Stop& command);
+  void apply(const CloseListener& command);
+  void apply(const Release& command);
+  void apply(const Visit& command);
+  void close_listener(std::uint32_t listener);
+  void listener_closed(std::uint32_t listener);
   void arm(std::uint32_t listener);
   void admit(const Listener& listener, int client);
   void take_queued(const Accepting& accepting);

@@ -129,6 +129,7 @@ class Run {
     registries_.refusals_max = 1;
     counters_.pairs.grow(scenario_.backends + 1);
     counters_.services.grow(1);
+    counters_.durations.grow(1);
     balance::PoolSpec spec;
     spec.state = &registries_.pools[0];
     spec.scheduler =
