@@ -12,13 +12,28 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
+
+#include "log/json_line.h"
 
 namespace poise::log {
 
-FdSink::FdSink(int fd)
-    : fd_(fd),
-      formatter_(std::make_unique<spdlog::pattern_formatter>(
-          "%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc, "\n")) {
+namespace {
+
+std::unique_ptr<spdlog::formatter> event_formatter() {
+  return std::make_unique<spdlog::pattern_formatter>("%Y-%m-%dT%H:%M:%S.%eZ %l %v",
+                                                     spdlog::pattern_time_type::utc, "\n");
+}
+
+}  // namespace
+
+FdSink::FdSink(std::unique_ptr<LocalLog> local)
+    : local_(std::move(local)), formatter_(event_formatter()) {
+  buffer_.reserve(kBatchBytes * 2);
+}
+
+FdSink::FdSink(int fd, config::LogFormat format)
+    : format_(format), fd_(fd), formatter_(event_formatter()) {
   buffer_.reserve(kBatchBytes * 2);
 
   struct stat status {};
@@ -57,7 +72,47 @@ void FdSink::append_end(char* end) {
   buffer_.resize(static_cast<std::size_t>(end - buffer_.data()));
 }
 
+/// The same lines in the other form, in place; they are as many. Only at the start of a write.
+void FdSink::turn_into_json() {
+  json_.clear();
+  std::string_view rest(buffer_.data(), buffer_.size());
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    append_json(json_, rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  buffer_.clear();
+  buffer_.append(json_.data(), json_.data() + json_.size());
+}
+
+FdSink::Progress FdSink::send_lines() {
+  while (written_ < buffer_.size()) {
+    const std::string_view rest(buffer_.data() + written_, buffer_.size() - written_);
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    switch (local_->send(rest.substr(0, end))) {
+      case LocalLog::Sent::stalled:
+        return Progress::stalled;
+      case LocalLog::Sent::failed:
+        last_error_ = errno;
+        ++lost_lines_;
+        break;
+      case LocalLog::Sent::done:
+        break;
+    }
+    written_ += std::min(end + 1, rest.size());
+  }
+  buffer_.clear();
+  written_ = 0;
+  return Progress::done;
+}
+
 FdSink::Progress FdSink::write_out() {
+  if (local_) return send_lines();
+  // Log drains the buffer before it puts more lines in, so all of it is still text.
+  if (format_ == config::LogFormat::json && !in_json_) {
+    turn_into_json();
+    in_json_ = true;
+  }
   while (written_ < buffer_.size()) {
     // Torn at the very start of a buffer: an error cut the last line of the buffer before. What
     // comes now must not continue it.
@@ -77,6 +132,7 @@ FdSink::Progress FdSink::write_out() {
   }
   buffer_.clear();
   written_ = 0;
+  in_json_ = false;
   return Progress::done;
 }
 
@@ -106,6 +162,7 @@ void FdSink::abandon() {
       std::count(buffer_.data() + written_, buffer_.data() + buffer_.size(), '\n'));
   buffer_.clear();
   written_ = 0;
+  in_json_ = false;
 }
 
 std::uint64_t FdSink::take_lost_lines() {

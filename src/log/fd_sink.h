@@ -7,6 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+
+#include "log/local_log.h"
+#include "poise/config.h"
 
 namespace poise::log {
 
@@ -30,7 +34,9 @@ class FdSink final : public spdlog::sinks::sink {
   /// `fd` stays the caller's and must stay open. A pipe or terminal that isn't non-blocking is
   /// opened a second time, for O_NONBLOCK belongs to the open file, which is shared with whoever
   /// gave it to us.
-  explicit FdSink(int fd);
+  explicit FdSink(int fd, config::LogFormat format = config::LogFormat::text);
+  /// To the machine's own log instead: a datagram a line. `local` is open.
+  explicit FdSink(std::unique_ptr<LocalLog> local);
   ~FdSink() override;
   FdSink(const FdSink&) = delete;
   FdSink& operator=(const FdSink&) = delete;
@@ -45,7 +51,7 @@ class FdSink final : public spdlog::sinks::sink {
   /// Forgets what is buffered and counts it as lost; for a stop that can't wait for the reader.
   void abandon();
 
-  [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] int fd() const { return local_ ? local_->fd() : fd_; }
 
   /// Lines that an error of the output (ENOSPC, EPIPE, EIO) or abandon() cost since it was last
   /// asked.
@@ -69,8 +75,14 @@ class FdSink final : public spdlog::sinks::sink {
   };
 
   [[nodiscard]] std::ptrdiff_t write_some(const char* data, std::size_t size);
+  [[nodiscard]] Progress send_lines();
+  void turn_into_json();
 
-  int fd_;
+  std::unique_ptr<LocalLog> local_;
+  config::LogFormat format_ = config::LogFormat::text;
+  std::string json_;
+  bool in_json_ = false;  ///< the buffer has been turned, and not been written whole
+  int fd_ = -1;
   bool owned_ = false;  ///< fd_ is our second opening
   Kind kind_ = Kind::blocking;
   spdlog::memory_buf_t buffer_;

@@ -84,7 +84,13 @@ Log::~Log() {
 Result<void> Log::start() {
   if (!doorbell_.open())
     return Error{"log", fmt::format("eventfd: {}; raise LimitNOFILE", std::strerror(errno))};
-  sink_ = std::make_unique<FdSink>(options_.fd);
+  if (options_.target == config::LogTarget::stderr_) {
+    sink_ = std::make_unique<FdSink>(options_.fd, options_.format);
+  } else {
+    auto local = std::make_unique<LocalLog>(options_.target, options_.format, options_.local_path);
+    if (auto opened = local->open(); !opened) return opened;
+    sink_ = std::make_unique<FdSink>(std::move(local));
+  }
   try {
     const AllSignalsBlocked blocked;
     thread_ = std::thread([this] { run(); });
@@ -283,6 +289,7 @@ void Log::write_sessions(SessionSink& sink, std::int64_t until_unix_us) {
     switch (sink.front(end, start)) {
       case SessionSink::Kind::end:
         sink_->append_end(formatter_.session_end(line, end));
+        recent_.see(end, names_);
         break;
       case SessionSink::Kind::start:
         sink_->append_end(formatter_.session_start(line, start));

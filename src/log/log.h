@@ -15,6 +15,7 @@
 #include "log/doorbell.h"
 #include "log/limiter.h"
 #include "log/names.h"
+#include "log/recent.h"
 #include "log/session_sink.h"
 #include "poise/config.h"
 #include "poise/result.h"
@@ -29,7 +30,10 @@ class FdSink;
 struct Options {
   Level level = Level::info;
   bool session_start = false;
-  int fd = 2;  ///< stays the caller's; open until the Log is gone
+  config::LogTarget target = config::LogTarget::stderr_;
+  config::LogFormat format = config::LogFormat::text;
+  std::string local_path{};  ///< the socket of journal and syslog; empty: the usual one
+  int fd = 2;                ///< of stderr_; stays the caller's; open until the Log is gone
   std::size_t ring_bytes =
       1 << 20;  ///< a worker: some 5,500 sessions; touched only as far as it was ever filled
   std::size_t messages_max = 4096;  ///< event lines waiting for the log thread
@@ -103,6 +107,9 @@ class Log {
   /// All lines that were never written; poise_log_dropped_total. Any thread.
   [[nodiscard]] std::uint64_t dropped() const;
 
+  /// The last sessions that were refused or tried elsewhere. Any thread.
+  [[nodiscard]] const Recent& recent() const { return recent_; }
+
   static constexpr std::size_t kMessageBytesMax = 2000;
 
  private:
@@ -132,6 +139,7 @@ class Log {
 
   const Options options_;
   NameTable names_;
+  Recent recent_;
   Levels levels_;
   Doorbell doorbell_;
   Limiter limiter_;
