@@ -40,6 +40,7 @@ sigset_t handled_signals() {
 std::string describe(const signalfd_siginfo& info) {
   const char* name = info.ssi_signo == SIGTERM  ? "SIGTERM"
                      : info.ssi_signo == SIGINT ? "SIGINT"
+                     : info.ssi_signo == SIGHUP ? "SIGHUP"
                                                 : "signal";
   if (info.ssi_code == SI_KERNEL || info.ssi_pid == 0) return name;
   return fmt::format("{} from pid {} (uid {})", name, info.ssi_pid, info.ssi_uid);
@@ -54,18 +55,48 @@ unsigned usable_cpus() {
 
 }  // namespace
 
-Control::Control(config::Config config, log::Log& log, Notify notify)
+Control::Control(config::Config config, About about, log::Log& log, Notify notify)
     : config_(std::move(config)),
       log_(log),
       notify_(std::move(notify)),
       world_(registries_, log.names()),
+      listeners_(workers_, log),
+      states_(about.state_path),
       health_(loop_, log, world_, registries_,
               {.changed = [this] { health_changed(); },
                .renamed = [this] { rebuild(); },
                .went_down = [](BackendId, config::OnDown) {}}),
-      workers_(registries_, log, [this](const proxy::Trouble& trouble) {
-        health_.failed_try(trouble.backend, trouble.outcome, trouble.prefix_hash);
-      }) {
+      workers_(registries_, log,
+               [this](const proxy::Trouble& trouble) {
+                 health_.failed_try(trouble.backend, trouble.outcome, trouble.prefix_hash);
+               }),
+      drains_(workers_, loop_),
+      commands_({.config = config_,
+                 .resolved = resolved_,
+                 .world = world_,
+                 .registries = registries_,
+                 .workers = workers_,
+                 .loop = loop_,
+                 .log = log_,
+                 .listeners = listeners_,
+                 .events = events_,
+                 .drains = drains_,
+                 .states = states_,
+                 .config_path = about.config_path,
+                 .version = about.version,
+                 .publish = [this] { publish(); },
+                 .rebuild = [this] { rebuild(); },
+                 .adopt = [this](config::Config next) -> Result<void> {
+                   if (auto configured = health_.configure(next); !configured) return configured;
+                   config_ = std::move(next);
+                   static_cast<void>(sessions_usable());  // for its warning
+                   return {};
+                 },
+                 .shutdown =
+                     [this](std::string cause) {
+                       if (stop_cause_.empty()) begin_drain(std::move(cause));
+                     },
+                 .stopping = [this] { return !stop_cause_.empty(); }}) {
   if (config_.workers == 0) config_.workers = usable_cpus();
 }
 
@@ -102,37 +133,18 @@ Result<void> Control::start() {
       return Error{"pool " + pool.name, known.error().text()};
   if (auto opened = loop_.open(handled_signals()); !opened) return opened;
   registries_.sessions_max = sessions_usable();
-  if (auto opened = open_listeners(); !opened) return opened;
+  auto opened = listeners_.open_missing(config_, config_.workers);
+  if (!opened) return opened.error();
   if (auto configured = health_.configure(config_); !configured) return configured;
   if (auto started = workers_.start(config_.workers); !started) return started;
+  commands_.restore();
   rebuild();
   expire_sticky();
   if (auto started = health_.start(); !started) return started;
   await_verdicts();
-  return accept_everywhere();
-}
-
-Result<void> Control::open_listeners() {
-  for (const config::Service& service : config_.services) {
-    for (const Address& wanted : service.listen) {
-      OpenListener open{.service = service.name, .address = wanted, .fds = {}};
-      net::ListenerOptions options;
-      options.keepalive = service.keepalive;
-      options.user_timeout = service.user_timeout;
-      options.congestion = service.congestion;
-      for (unsigned worker = 0; worker < config_.workers; ++worker) {
-        options.expect_unused = worker == 0;
-        auto fd = net::open_listener(open.address, options);
-        if (!fd) return Error{"service " + service.name, fd.error().text()};
-        if (open.address.port == 0) open.address.port = net::local_address(fd->get()).port;
-        open.fds.push_back(std::move(*fd));
-      }
-      log_.message(LogLevel::info, "listening service={} address={}", service.name,
-                   open.address.text());
-      listeners_.push_back(std::move(open));
-    }
-  }
-  return {};
+  listeners_.apply(config_, std::move(*opened), world_, loop_);
+  commands_.resume();
+  return await_listening();
 }
 
 /// The backends are others than before.
@@ -188,15 +200,7 @@ void Control::settle() {
   if (!workers_.settled()) loop_.after(kPoll, [this] { settle(); });
 }
 
-Result<void> Control::accept_everywhere() {
-  for (std::size_t number = 0; number < workers_.size(); ++number) {
-    proxy::Listen command;
-    for (const OpenListener& open : listeners_)
-      command.listeners.push_back({.fd = open.fds[number].get(),
-                                   .service = world_.service(open.service),
-                                   .address = open.address});
-    workers_.post(number, std::move(command));
-  }
+Result<void> Control::await_listening() {
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (!workers_.all_listening()) {
     if (std::chrono::steady_clock::now() > give_up)
@@ -212,12 +216,13 @@ Result<void> Control::accept_everywhere() {
 
 void Control::run() {
   log_.always("ready: {} services, {} listeners, {} workers, {} sessions at most",
-              config_.services.size(), listeners_.size(), workers_.size(),
+              config_.services.size(), listeners_.open().size(), workers_.size(),
               registries_.sessions_max);
   if (notify_.ready) notify_.ready();
   loop_.on_signal = [this](const signalfd_siginfo& info) { on_signal(info); };
   if (!stop_cause_.empty()) begin_drain(stop_cause_);
   loop_.run();
+  loop_.close();
   health_.stop();
   log_totals();
   workers_.stop(false);
@@ -230,12 +235,16 @@ void Control::on_signal(const signalfd_siginfo& info) {
       if (stop_cause_.empty()) return begin_drain(describe(info));
       return cut(fmt::format("a second {}", describe(info)));
     case SIGHUP:
-      return log_.message(LogLevel::warning,
-                          "SIGHUP: reload is not supported yet; nothing changed");
+      return commands_.reload(false, {.user = describe(info), .reason = ""},
+                              [](const ReloadView&) {});
     default:
       log_.message(LogLevel::warning,
                    "SIGUSR2: upgrade in place is not supported yet; nothing changed");
   }
+}
+
+void Control::ask(std::function<void(Commands&)> work) {
+  loop_.post([this, work = std::move(work)] { work(commands_); });
 }
 
 std::uint32_t Control::sessions() const {
@@ -248,6 +257,7 @@ void Control::begin_drain(std::string cause) {
   log_.always(
       "stopping: {}; {} sessions have up to {} s to finish, another signal ends them at once",
       stop_cause_, sessions(), std::chrono::duration<double>(config_.shutdown_drain).count());
+  listeners_.stop();
   workers_.post(proxy::StopListening{});
   loop_.after(config_.shutdown_drain, [this] { cut("the drain is over"); });
   await_listeners_closed();
@@ -256,7 +266,7 @@ void Control::begin_drain(std::string cause) {
 /// The listeners close when no worker accepts on them any more; then workers may end.
 void Control::await_listeners_closed() {
   if (!workers_.none_listening()) return loop_.after(kPoll, [this] { await_listeners_closed(); });
-  listeners_.clear();
+  listeners_.close_all();
   workers_.post(proxy::Stop{});
   await_workers_ended();
 }

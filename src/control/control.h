@@ -7,8 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "control/commands.h"
+#include "control/drains.h"
+#include "control/events.h"
 #include "control/health_watch.h"
+#include "control/listeners.h"
 #include "control/loop.h"
+#include "control/operator_states.h"
 #include "control/worker_threads.h"
 #include "control/world.h"
 #include "log/log.h"
@@ -25,12 +30,19 @@ struct Notify {
   std::function<void()> stopping;
 };
 
+/// What control can't know by itself.
+struct About {
+  std::string config_path;  ///< read again by a reload
+  std::string state_path;   ///< file of the operators' decisions; empty: they end with the process
+  std::string version;
+};
+
 /// Runs the configured services: opens the listeners, starts the workers, waits for signals,
 /// drains, stops. Lives in the main thread, owns the listeners' descriptors and every snapshot. The
 /// uid has changed before.
 class Control {
  public:
-  Control(config::Config config, log::Log& log, Notify notify);
+  Control(config::Config config, About about, log::Log& log, Notify notify);
   ~Control();
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;
@@ -45,9 +57,12 @@ class Control {
   /// Serves until told to stop; returns when the last session is over or the drain has timed out.
   void run();
 
+  /// From any thread: runs `work` in control's thread. It is destroyed without having run when
+  /// control has ended.
+  void ask(std::function<void(Commands&)> work);
+
  private:
-  Result<void> open_listeners();
-  Result<void> accept_everywhere();
+  Result<void> await_listening();
   void rebuild();
   void publish();
   void publish_soon();
@@ -69,17 +84,16 @@ class Control {
   Notify notify_;
   proxy::Registries registries_;
   World world_;
-  struct OpenListener {
-    std::string service;
-    Address address;           ///< with the port that was bound
-    std::vector<net::Fd> fds;  ///< one a worker
-  };
-  std::vector<OpenListener> listeners_;
+  Listeners listeners_;
+  Events events_;
+  OperatorStates states_;
   Loop loop_;
   HealthWatch health_;
   config::Config resolved_;  // with names as addresses; what snapshots are made of
   WorkerThreads workers_;    // gone before what they use
-  std::string stop_cause_;   // empty: not stopping
+  Drains drains_;
+  Commands commands_;
+  std::string stop_cause_;  // empty: not stopping
   bool cutting_ = false;
   bool starting_ = false;     // the first verdicts are awaited
   bool publish_due_ = false;  // a timer is set for it

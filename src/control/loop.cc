@@ -22,6 +22,7 @@ Result<void> Loop::open(const sigset_t& signals) {
 void Loop::post(std::function<void()> work) {
   {
     const std::lock_guard lock(mutex_);
+    if (closed_) return;
     posted_.push_back(std::move(work));
   }
   const std::uint64_t one = 1;
@@ -41,6 +42,15 @@ void Loop::run() {
     if (ready[0].revents != 0) take_signals();
     if (ready[1].revents != 0) take_posted();
     if (!stopped_) run_timers();
+  }
+}
+
+void Loop::close() {
+  std::vector<std::function<void()>> dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    dropped.swap(posted_);
   }
 }
 

@@ -28,7 +28,7 @@ class Loop {
   /// `signals` must be blocked in every thread.
   Result<void> open(const sigset_t& signals);
 
-  /// From any thread; what is posted after run() has returned is dropped.
+  /// From any thread.
   void post(std::function<void()> work);
   void after(std::chrono::milliseconds delay, std::function<void()> work);
 
@@ -36,6 +36,8 @@ class Loop {
 
   void run();
   void stop() { stopped_ = true; }
+  /// What is posted from now on, and what waits, is destroyed without having run.
+  void close();
 
  private:
   void take_signals();
@@ -48,6 +50,7 @@ class Loop {
   std::vector<std::function<void()>> posted_;
   std::multimap<Clock::time_point, std::function<void()>> timers_;
   bool stopped_ = false;
+  bool closed_ = false;  ///< guarded by mutex_
 };
 
 }  // namespace poise::control

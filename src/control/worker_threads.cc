@@ -94,6 +94,7 @@ void WorkerThreads::publish(std::unique_ptr<const proxy::Snapshot> snapshot, std
   for (const auto& each : threads_) {
     each->counters.pairs.grow(pairs);
     each->counters.services.grow(services);
+    each->counters.durations.grow(services);
   }
   post(proxy::Publish{snapshots_.back().get()});
 }

@@ -39,6 +39,7 @@ std::uint32_t World::pair(ServiceId service, BackendId backend) {
 BackendStatus& World::enter(PoolId pool_id, const config::Pool& pool,
                             const config::Backend& backend) {
   const Address address = backend.literal.value_or(Address{});
+  const std::size_t known = backends_.size();
   const BackendId id = id_of(backends_, BackendKey{pool.name, backend.name, address});
   registries_.backends.grow(static_cast<std::uint32_t>(backends_.size()));
   registries_.backend_addresses.grow(static_cast<std::uint32_t>(backends_.size()));
@@ -55,6 +56,7 @@ BackendStatus& World::enter(PoolId pool_id, const config::Pool& pool,
   status.address = address;
   status.weight_configured = backend.weight;
   status.configured = true;
+  if (backends_.size() > known && on_new_backend) on_new_backend(status);
 
   return status;
 }
@@ -180,6 +182,7 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
   snapshot->pools = pools;
 
   for (const config::Service& from : config.services) {
+    std::shared_ptr<const balance::Pool> candidates = pools[from.pool];
     proxy::Service service;
     service.id = id_of(services_, from.name);
     registries_.services.grow(static_cast<std::uint32_t>(services_.size()));
@@ -206,7 +209,12 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
     service.source_prefix_v4 = from.limits.source_prefix_v4;
     service.source_prefix_v6 = from.limits.source_prefix_v6;
     service.congestion_backend = pool.congestion;
-    service.pool = pools[from.pool];
+    if (service_admin_.contains(from.name)) {
+      if (!nobody_)
+        nobody_ = std::make_shared<const balance::Pool>(balance::PoolSpec{.state = &nobody_state_});
+      candidates = nobody_;
+    }
+    service.pool = std::move(candidates);
     service.pair_none = pair(service.id, BackendId{});
     for (const balance::Member& member : service.pool->members())
       service.pairs.push_back(pair(service.id, member.id));
@@ -215,6 +223,11 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
   }
   snapshot->services = last_services_;
   return snapshot;
+}
+
+const balance::PoolSpec* World::pool_spec(const std::string& name) const {
+  const auto at = last_pools_.find(name);
+  return at != last_pools_.end() ? &at->second.spec : nullptr;
 }
 
 }  // namespace poise::control

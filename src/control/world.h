@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -37,6 +38,21 @@ class World {
   [[nodiscard]] const BackendTable& backends() const { return backend_table_; }
 
   [[nodiscard]] ServiceId service(const std::string& name) const { return services_.at(name); }
+  /// Every service there ever was, by name.
+  [[nodiscard]] const std::map<std::string, ServiceId>& service_ids() const { return services_; }
+
+  /// What the operator asked of a service that is not simply enabled. It gets no backend then, so
+  /// that its clients are refused in their own protocol.
+  [[nodiscard]] std::map<std::string, AdminState>& service_admin() { return service_admin_; }
+  [[nodiscard]] const std::map<std::string, AdminState>& service_admin() const {
+    return service_admin_;
+  }
+
+  /// Called for a backend when it is entered into backends(), before it is used.
+  std::function<void(BackendStatus&)> on_new_backend;
+
+  /// As the last snapshot has it; null when there is no such pool.
+  [[nodiscard]] const balance::PoolSpec* pool_spec(const std::string& name) const;
 
   /// What a per-worker PairCounters is for.
   struct Pair {
@@ -77,6 +93,9 @@ class World {
     std::shared_ptr<const balance::Pool> pool;
   };
   std::map<std::string, BuiltPool> last_pools_;
+  std::map<std::string, AdminState> service_admin_;
+  balance::PoolState nobody_state_;
+  std::shared_ptr<const balance::Pool> nobody_;  // the pool of services that are not enabled
   std::map<std::string, std::unique_ptr<balance::StickyTable>>
       sticky_;  // kept for the process's life
   const std::uint64_t hash_key_;

@@ -105,6 +105,24 @@ Result<Fd> open_listener(const Address& address, const ListenerOptions& options)
   return fd;
 }
 
+void set_listener_options(int fd, const ListenerOptions& options) {
+  if (options.keepalive.count() == 0) set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
+  if (options.user_timeout.count() == 0) set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 0u);
+  set_keepalive(fd, options.keepalive, options.user_timeout);
+  // "system" can't be asked for by name: it is what a new socket has.
+  std::string congestion = options.congestion;
+  if (congestion == "system") {
+    const Fd fresh(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
+    char name[16] = {};
+    socklen_t length = sizeof name;
+    if (!fresh || ::getsockopt(fresh.get(), IPPROTO_TCP, TCP_CONGESTION, name, &length) != 0)
+      return;
+    congestion.assign(name, ::strnlen(name, sizeof name));
+  }
+  ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion.data(),
+               static_cast<socklen_t>(congestion.size()));
+}
+
 Result<void> check_congestion(const std::string& name) {
   if (name == "system") return {};
   const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));

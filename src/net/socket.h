@@ -26,6 +26,9 @@ struct ListenerOptions {
 /// only. The error says what to do.
 Result<Fd> open_listener(const Address& address, const ListenerOptions& options);
 
+/// What of `options` can change while it listens; connections accepted later inherit it.
+void set_listener_options(int fd, const ListenerOptions& options);
+
 /// Tells at start, once, whether the kernel has this congestion control and lets this process use
 /// it.
 Result<void> check_congestion(const std::string& name);

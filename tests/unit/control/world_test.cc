@@ -97,6 +97,42 @@ TEST(World, a_removed_service_keeps_its_settings) {
   EXPECT_EQ(after->services[id.value].sessions_max, 7u);
 }
 
+// A removed service's last sessions may still look for a backend.
+TEST(World, a_removed_service_keeps_its_pool) {
+  Fixture fixture;
+  config::Config config = sample();
+  const ServiceId id = fixture.world.next(config)->services[0].id;
+  config.services.clear();
+  config.pools.clear();
+  const auto after = fixture.world.next(config);
+  EXPECT_EQ(after->services[id.value].pool->members().size(), 3u);
+}
+
+// So its clients are refused in their own protocol, whatever its pool does for others.
+TEST(World, a_service_that_is_not_enabled_has_no_backend) {
+  Fixture fixture;
+  config::Config config = sample();
+  config.services.push_back(config.services[0]);
+  config.services[1].name = "other";
+  fixture.world.service_admin()["smtp"] = {.admin = Admin::disabled, .reason = {}, .user = {}};
+  auto snapshot = fixture.world.next(config);
+  EXPECT_EQ(snapshot->services[0].pool->pick({}).result, balance::PickResult::no_backend);
+  EXPECT_EQ(snapshot->services[1].pool->members().size(), 3u);
+  fixture.world.service_admin().clear();
+  EXPECT_EQ(fixture.world.next(config)->services[0].pool->members().size(), 3u);
+}
+
+// The operator's decision is about the name: it meets a backend again that comes back, or moves.
+TEST(World, a_new_backend_is_shown_to_who_remembers) {
+  Fixture fixture;
+  fixture.world.on_new_backend = [](BackendStatus& status) {
+    if (status.path() == "mx/b") status.admin.admin = Admin::disabled;
+  };
+  const auto snapshot = fixture.world.next(sample());
+  EXPECT_TRUE(snapshot->pools[0]->members()[0].enabled);
+  EXPECT_FALSE(snapshot->pools[0]->members()[1].enabled);
+}
+
 std::string up(const proxy::Snapshot& snapshot) {
   std::string names;
   for (const balance::Member& member : snapshot.pools[0]->members())

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/drains.h"
+#include "control/events.h"
+#include "control/listeners.h"
+#include "control/operator_states.h"
+#include "control/views.h"
+#include "control/worker_threads.h"
+#include "control/world.h"
+#include "log/log.h"
+#include "metrics/facts.h"
+#include "poise/config.h"
+#include "poise/result.h"
+
+namespace poise::control {
+
+/// What an operator may do and ask: the control socket, the HTTP pages and signals speak to control
+/// through this. Control thread only (Control::ask brings you there); answers that need workers
+/// come by a function, later, in the control thread too. Never blocks.
+class Commands {
+ public:
+  /// What the commands work on; all of it outlives them.
+  struct Ground {
+    const config::Config& config;
+    const config::Config& resolved;  ///< the same with names as addresses
+    World& world;
+    proxy::Registries& registries;
+    WorkerThreads& workers;
+    Loop& loop;
+    log::Log& log;
+    Listeners& listeners;
+    Events& events;
+    Drains& drains;
+    OperatorStates& states;
+    std::string config_path;
+    std::string version;
+    std::function<void()> publish;  ///< what is said of backends has changed
+    std::function<void()> rebuild;  ///< the configuration has
+    /// Makes a checked configuration the one that runs, or changes nothing.
+    std::function<Result<void>(config::Config)> adopt;
+    std::function<void(std::string cause)> shutdown;
+    std::function<bool()> stopping;
+  };
+  explicit Commands(Ground ground);
+
+  /// Who asks, for the record, and why.
+  struct By {
+    std::string user;
+    std::string reason;
+  };
+
+  // --- looking
+  [[nodiscard]] StatusView status() const;
+  [[nodiscard]] std::vector<BackendView> backends() const;
+  [[nodiscard]] std::vector<ServiceView> services() const;
+  [[nodiscard]] std::string config_text() const;
+  [[nodiscard]] std::vector<Event> events(std::chrono::seconds since) const;
+  [[nodiscard]] Result<WhyView> why(const std::string& service, const std::string& address) const;
+  [[nodiscard]] std::vector<Finding> doctor() const;
+  /// The last sessions that were refused, or that more than one backend was tried for.
+  [[nodiscard]] std::vector<log::RecentSession> refusals() const {
+    return ground_.log.recent().refusals();
+  }
+  [[nodiscard]] std::vector<log::RecentSession> retries() const {
+    return ground_.log.recent().retries();
+  }
+  [[nodiscard]] metrics::Facts facts() const;
+  void sessions(const SessionFilter& filter, std::size_t at_most,
+                std::function<void(Result<SessionList>)> answer);
+
+  // --- doing; each is remembered as an event
+  using Said = Result<std::vector<std::string>>;  ///< a sentence for each thing changed
+
+  /// `target`: pool/name, host/NAME (all backends there) or a service. `over`: their sessions are
+  /// let go within that time, 0: they end by themselves.
+  Said set_admin(const std::string& target, Admin admin, std::chrono::milliseconds over,
+                 const By& by);
+  /// None: the configured one again.
+  Said set_weight(const std::string& backend, std::optional<unsigned> weight, const By& by);
+  void kick(const SessionFilter& filter, const By& by,
+            std::function<void(Result<std::uint64_t>)> answer);
+  /// `answer` is called at once when it failed, else when all workers work with it.
+  void reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer);
+  void shutdown(const By& by);
+
+  /// At start, before the first snapshot: what a restart must not forget.
+  void restore();
+  /// After it: drains that a restart interrupted.
+  void resume();
+
+ private:
+  struct Targets {
+    std::vector<BackendId> backends;
+    std::string service;  ///< empty: backends
+  };
+  [[nodiscard]] Result<Targets> find(const std::string& target) const;
+  [[nodiscard]] Error unknown(const std::string& kind, const std::string& name,
+                              const std::vector<std::string>& known) const;
+  struct Matcher {
+    std::uint64_t id = 0;
+    ServiceId service;
+    BackendId backend;
+    std::optional<Network> source;
+    [[nodiscard]] bool matches(const proxy::Session& session) const;
+  };
+  [[nodiscard]] Result<Matcher> matcher(const SessionFilter& filter) const;
+
+  std::string set_backend(BackendId id, Admin admin, std::chrono::milliseconds over, const By& by);
+  std::string set_service(const std::string& name, Admin admin, std::chrono::milliseconds over,
+                          const By& by);
+  void begin_drain(BackendId id, std::chrono::milliseconds over);
+  void begin_drain(const std::string& service, std::chrono::milliseconds over);
+  void remember(const std::string& name, const BackendStatus* backend);
+  void save();
+  void restore_services();
+  void record(std::string kind, std::string object, std::string what, const By& by);
+  void await_settled(std::function<void()> then);
+  void try_reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer);
+  void failed(ReloadView view, const By& by, const std::function<void(ReloadView)>& answer);
+  [[nodiscard]] std::uint32_t sessions_of(BackendId id) const;
+  [[nodiscard]] std::uint32_t sessions_of(ServiceId id) const;
+
+  /// Log::limited()'s number for a state file that can't be written.
+  static constexpr std::size_t kLogStates = 60;
+
+  Ground ground_;
+  WallTime started_{}, reloaded_{};
+  std::string reload_error_;
+  std::uint64_t reloads_ = 0, reloads_failed_ = 0;
+};
+
+}  // namespace poise::control

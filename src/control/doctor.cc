@@ -1,0 +1,103 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "config/difference.h"
+#include "config/load.h"
+#include "control/commands.h"
+#include "net/limits.h"
+
+/// `poisectl doctor`: what about this machine and this process will hurt, before it does.
+namespace poise::control {
+namespace {
+
+/// The first number of a file under /proc/sys; -1 when there is none.
+long sysctl(const char* path, long* second = nullptr) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "re"), &std::fclose);
+  long first = -1, other = -1;
+  if (!file || std::fscanf(file.get(), "%ld %ld", &first, &other) < 1) return -1;
+  if (second != nullptr) *second = other;
+  return first;
+}
+
+}  // namespace
+
+std::vector<Finding> Commands::doctor() const {
+  std::vector<Finding> findings;
+  const auto good = [&findings](std::string what) {
+    findings.push_back({Verdict::ok, std::move(what), ""});
+  };
+  const auto bad = [&findings](std::string what, std::string advice) {
+    findings.push_back({Verdict::warning, std::move(what), std::move(advice)});
+  };
+
+  const std::uint32_t usable = ground_.registries.sessions_max;
+  std::uint64_t wanted = 0;
+  for (const config::Service& service : ground_.config.services) wanted += service.limits.sessions;
+  if (wanted > usable)
+    bad(fmt::format("limits.sessions ask for {} sessions, descriptors allow {}", wanted, usable),
+        fmt::format("set LimitNOFILE={}", wanted * 2 + net::kReservedDescriptors));
+  else
+    good(fmt::format("descriptors allow {} sessions, limits.sessions ask for {}", usable, wanted));
+
+  if (sysctl("/proc/sys/net/ipv4/tcp_migrate_req") == 1)
+    good("net.ipv4.tcp_migrate_req is 1: clients queued at a closing listener move on");
+  else
+    bad("net.ipv4.tcp_migrate_req is not 1: removing a listener can reset clients in its queue",
+        "sysctl net.ipv4.tcp_migrate_req=1");
+
+  const long backlog = sysctl("/proc/sys/net/core/somaxconn");
+  if (backlog >= 4096)
+    good(fmt::format("net.core.somaxconn is {}", backlog));
+  else
+    bad(fmt::format("net.core.somaxconn is {}: a burst of clients is dropped by the kernel",
+                    backlog),
+        "sysctl net.core.somaxconn=4096");
+
+  long last_port = 0;
+  const long first_port = sysctl("/proc/sys/net/ipv4/ip_local_port_range", &last_port);
+  if (last_port - first_port >= 28000)
+    good(fmt::format("{} local ports towards each backend", last_port - first_port + 1));
+  else
+    bad(fmt::format("only {} local ports towards each backend", last_port - first_port + 1),
+        "sysctl net.ipv4.ip_local_port_range='10240 65535'");
+
+  const std::uint64_t dropped = ground_.log.dropped();
+  if (dropped == 0)
+    good("no log line was dropped");
+  else
+    bad(fmt::format("{} log lines were dropped", dropped),
+        "the log's reader is too slow, or its disk is full");
+
+  const config::LoadResult file = config::load_file(ground_.config_path);
+  if (!file.config) {
+    bad(fmt::format("{} would not start or reload: {}", ground_.config_path,
+                    file.errors.front().text()),
+        fmt::format("poised --check -c {} shows everything wrong with it", ground_.config_path));
+  } else {
+    config::Config next = *file.config;
+    if (next.workers == 0) next.workers = ground_.config.workers;
+    const std::size_t changes = config::differences(ground_.config, next).size();
+    if (changes == 0)
+      good(fmt::format("{} is what runs", ground_.config_path));
+    else
+      bad(fmt::format("{} has {} changes that do not run yet", ground_.config_path, changes),
+          "poisectl reload --dry-run shows them");
+  }
+
+  const std::string& states = ground_.states.path();
+  const std::string folder = states.substr(0, states.rfind('/'));
+  if (!states.empty() && ::access(folder.c_str(), W_OK) == 0)
+    good(fmt::format("operators' decisions are kept in {}", states));
+  else
+    bad("operators' decisions are forgotten at a restart",
+        fmt::format("make {} a folder that poised can write to", folder));
+
+  for (const std::string& each : status().problems) bad(each, "");
+  return findings;
+}
+
+}  // namespace poise::control

@@ -1,0 +1,170 @@
+#include "control/operator_states.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "net/fd.h"
+
+namespace poise::control {
+namespace {
+
+constexpr std::string_view kHeader = "poise-operator-states 1";
+constexpr std::size_t kFileBytesMax = 64 << 20;
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char each : text) {
+    const auto byte = static_cast<unsigned char>(each);
+    if (byte < 0x20 || byte == 0x7f || each == '%')
+      out += fmt::format("%{:02x}", byte);
+    else
+      out += each;
+  }
+  return out;
+}
+
+std::optional<std::string> unescaped(std::string_view text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    if (text[at] != '%') {
+      out += text[at];
+      continue;
+    }
+    unsigned byte = 0;
+    if (at + 2 >= text.size()) return std::nullopt;
+    const auto [end, error] = std::from_chars(&text[at + 1], &text[at + 1] + 2, byte, 16);
+    if (error != std::errc{} || end != &text[at + 1] + 2) return std::nullopt;
+    out += static_cast<char>(byte);
+    at += 2;
+  }
+  return out;
+}
+
+std::vector<std::string_view> split(std::string_view text, char by) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const std::size_t end = text.find(by);
+    parts.push_back(text.substr(0, end));
+    if (end == std::string_view::npos) return parts;
+    text.remove_prefix(end + 1);
+  }
+}
+
+template <class Number>
+std::optional<Number> number(std::string_view text) {
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+/// name, admin, seconds since 1970, user, reason, weight or -, configured weight
+std::optional<std::pair<std::string, OperatorStates::State>> parse(std::string_view line) {
+  const auto fields = split(line, '\t');
+  if (fields.size() != 7) return std::nullopt;
+  OperatorStates::State state;
+  const auto admin = std::find(kAdminNames.begin(), kAdminNames.end(), fields[1]);
+  const auto since = number<std::int64_t>(fields[2]);
+  const auto name = unescaped(fields[0]), user = unescaped(fields[3]),
+             reason = unescaped(fields[4]);
+  const auto configured = number<unsigned>(fields[6]);
+  if (admin == kAdminNames.end() || !since || !name || !user || !reason || !configured)
+    return std::nullopt;
+  if (fields[5] != "-") {
+    state.weight = number<unsigned>(fields[5]);
+    if (!state.weight) return std::nullopt;
+  }
+  state.admin.admin = static_cast<Admin>(admin - kAdminNames.begin());
+  state.admin.since = WallTime(std::chrono::seconds(*since));
+  state.admin.user = *user;
+  state.admin.reason = *reason;
+  state.weight_configured = *configured;
+  return std::pair(*name, state);
+}
+
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<void> OperatorStates::load() {
+  if (path_.empty()) return {};
+  const net::Fd fd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) {
+    if (errno == ENOENT) return {};
+    return Error{path_, std::strerror(errno)};
+  }
+  std::string text;
+  std::array<char, 65536> block;
+  for (;;) {
+    const ssize_t got = ::read(fd.get(), block.data(), block.size());
+    if (got < 0) return Error{path_, std::strerror(errno)};
+    if (got == 0) break;
+    text.append(block.data(), static_cast<std::size_t>(got));
+    if (text.size() > kFileBytesMax) return Error{path_, "too large to be ours"};
+  }
+  if (!text.empty() && text.back() == '\n') text.pop_back();
+  const auto lines = split(text, '\n');
+  if (lines.front() != kHeader)
+    return Error{path_, fmt::format("does not begin with \"{}\"; it is left alone until the next "
+                                    "command writes it anew",
+                                    kHeader)};
+  std::map<std::string, State> states;
+  for (std::size_t i = 1; i < lines.size(); ++i) {
+    auto state = parse(lines[i]);
+    if (!state) return Error{fmt::format("{}:{}", path_, i + 1), "not a line of this file"};
+    states.insert(std::move(*state));
+  }
+  states_ = std::move(states);
+  return {};
+}
+
+Result<void> OperatorStates::save() const {
+  if (path_.empty()) return {};
+  std::string text = fmt::format("{}\n", kHeader);
+  for (const auto& [name, state] : states_) {
+    const auto since =
+        std::chrono::duration_cast<std::chrono::seconds>(state.admin.since.time_since_epoch());
+    text +=
+        fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\n", escaped(name), name_of(state.admin.admin),
+                    since.count(), escaped(state.admin.user), escaped(state.admin.reason),
+                    state.weight ? std::to_string(*state.weight) : "-", state.weight_configured);
+  }
+  const std::string next = path_ + ".new";
+  const net::Fd fd(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
+  if (!fd) return Error{next, std::strerror(errno)};
+  if (!write_all(fd.get(), text) || ::fsync(fd.get()) != 0)
+    return Error{next, std::strerror(errno)};
+  if (::rename(next.c_str(), path_.c_str()) != 0) return Error{path_, std::strerror(errno)};
+  return {};
+}
+
+const OperatorStates::State* OperatorStates::find(const std::string& name) const {
+  const auto at = states_.find(name);
+  return at != states_.end() ? &at->second : nullptr;
+}
+
+void OperatorStates::set(const std::string& name, State state) {
+  if (state.plain())
+    states_.erase(name);
+  else
+    states_[name] = std::move(state);
+}
+
+}  // namespace poise::control

@@ -1,0 +1,168 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "config/difference.h"
+#include "config/load.h"
+#include "control/commands.h"
+#include "net/limits.h"
+
+/// Reload in place: the file is read and checked whole, what can fail is tried, and only then does
+/// anything change.
+namespace poise::control {
+
+using config::LogLevel;
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr milliseconds kPoll{10};
+/// More errors than these are counted; poised --check shows them all.
+constexpr std::size_t kErrorsLogged = 20;
+
+/// What only a restart changes goes on as it is, and is said.
+void keep_what_needs_a_restart(const config::Config& now, config::Config& next,
+                               std::vector<std::string>& warnings) {
+  const auto keep = [&warnings](const char* key, const auto& running, auto& asked) {
+    if (running == asked) return;
+    asked = running;
+    warnings.push_back(fmt::format("{} changes only when poised is restarted", key));
+  };
+  if (next.workers == 0) next.workers = now.workers;  // "auto" has been decided
+  keep("workers", now.workers, next.workers);
+  keep("user", now.user, next.user);
+  keep("admin", now.admin, next.admin);
+  keep("log.target", now.log.target, next.log.target);
+  keep("log.format", now.log.format, next.log.format);
+}
+
+std::vector<std::string> texts(const std::vector<config::Problem>& problems) {
+  std::vector<std::string> out;
+  for (const config::Problem& each : problems) out.push_back(each.text());
+  return out;
+}
+
+Result<void> check_congestion(const config::Config& config) {
+  for (const config::Service& service : config.services)
+    if (auto known = net::check_congestion(service.congestion); !known)
+      return Error{"service " + service.name, known.error().text()};
+  for (const config::Pool& pool : config.pools)
+    if (auto known = net::check_congestion(pool.congestion); !known)
+      return Error{"pool " + pool.name, known.error().text()};
+  return {};
+}
+
+}  // namespace
+
+void Commands::reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer) {
+  // Listeners of the reload before are still on their way out: their turn first.
+  if (ground_.listeners.closing() && !ground_.stopping()) {
+    ground_.loop.after(kPoll, [this, dry_run, by, answer = std::move(answer)]() mutable {
+      reload(dry_run, by, std::move(answer));
+    });
+    return;
+  }
+  try_reload(dry_run, by, std::move(answer));
+}
+
+void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer) {
+  ReloadView view;
+  std::vector<Listeners::Open> opened;
+  config::LoadResult loaded = config::load_file(ground_.config_path);
+  view.errors = texts(loaded.errors);
+  view.warnings = texts(loaded.warnings);
+  if (ground_.stopping()) view.errors = {"poised is stopping"};
+  if (view.errors.empty() && loaded.config) {
+    keep_what_needs_a_restart(ground_.config, *loaded.config, view.warnings);
+    view.changes = config::differences(ground_.config, *loaded.config);
+    if (auto known = check_congestion(*loaded.config); !known)
+      view.errors.push_back(known.error().text());
+    // A dry run opens new listeners too: whether that works is what it is asked.
+    auto missing = ground_.listeners.open_missing(*loaded.config,
+                                                  static_cast<unsigned>(ground_.workers.size()));
+    if (missing)
+      opened = std::move(*missing);
+    else
+      view.errors.push_back(missing.error().text());
+  }
+  if (!view.errors.empty()) {
+    if (dry_run) return answer(std::move(view));
+    return failed(std::move(view), by, answer);
+  }
+  const config::Config& next = *loaded.config;
+  for (const BackendStatus& each : std::as_const(ground_.world).backends().all()) {
+    const bool stays = std::any_of(next.pools.begin(), next.pools.end(), [&](const auto& pool) {
+      return pool.name == each.pool_name &&
+             std::any_of(pool.backends.begin(), pool.backends.end(), [&](const auto& backend) {
+               return backend.name == each.name &&
+                      (!backend.literal || backend.literal == each.address);
+             });
+    });
+    if (!stays) view.running_on += sessions_of(each.id);
+  }
+  view.done = true;
+  if (dry_run) return answer(std::move(view));
+  if (auto adopted = ground_.adopt(std::move(*loaded.config)); !adopted) {
+    view.done = false;
+    view.errors.push_back(adopted.error().text());
+    return failed(std::move(view), by, answer);
+  }
+
+  for (const std::string& each : view.warnings)
+    ground_.log.message(LogLevel::warning, "reload: {}", each);
+  for (const std::string& each : view.changes)
+    ground_.log.message(LogLevel::info, "reload: {}", each);
+  restore_services();
+  ground_.log.set_level(ground_.config.log.level, ground_.config.log.session_start);
+  for (BackendStatus& each : ground_.world.backends().all()) {
+    const OperatorStates::State* kept = ground_.states.find(each.path());
+    if (kept == nullptr || !kept->weight) continue;
+    for (const config::Pool& pool : ground_.config.pools)
+      for (const config::Backend& backend : pool.backends)
+        if (pool.name == each.pool_name && backend.name == each.name &&
+            backend.weight != kept->weight_configured && each.weight_set) {
+          record("weight", each.path(),
+                 fmt::format("the file's new weight {} takes the place of the operator's {}",
+                             backend.weight, *each.weight_set),
+                 by);
+          each.weight_set.reset();
+          each.weight_configured = backend.weight;
+          remember(each.path(), &each);
+          save();
+        }
+  }
+  ground_.rebuild();
+  ground_.listeners.apply(ground_.config, std::move(opened), ground_.world, ground_.loop);
+  ++reloads_;
+  reload_error_.clear();
+  reloaded_ = std::chrono::system_clock::now();
+  record("reload", ground_.config_path,
+         fmt::format("{} changes, {} sessions of what was removed go on until they end",
+                     view.changes.size(), view.running_on),
+         by);
+  await_settled([answer = std::move(answer), view = std::move(view)] { answer(view); });
+}
+
+void Commands::failed(ReloadView view, const By& by,
+                      const std::function<void(ReloadView)>& answer) {
+  ++reloads_failed_;
+  reload_error_ = view.errors.front();
+  for (std::size_t i = 0; i < view.errors.size() && i < kErrorsLogged; ++i)
+    ground_.log.message(LogLevel::error, "reload: {}", view.errors[i]);
+  if (view.errors.size() > kErrorsLogged)
+    ground_.log.message(LogLevel::error, "reload: and {} more; poised --check -c {} shows all",
+                        view.errors.size() - kErrorsLogged, ground_.config_path);
+  record("reload_failed", ground_.config_path,
+         fmt::format("{} errors, nothing changed", view.errors.size()), by);
+  answer(std::move(view));
+}
+
+void Commands::await_settled(std::function<void()> then) {
+  if (ground_.workers.settled() && !ground_.listeners.closing()) return then();
+  ground_.loop.after(kPoll,
+                     [this, then = std::move(then)]() mutable { await_settled(std::move(then)); });
+}
+
+}  // namespace poise::control

@@ -1,0 +1,412 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "config/nearest.h"
+#include "config/print.h"
+#include "control/commands.h"
+#include "net/limits.h"
+
+/// The commands that look and change nothing.
+namespace poise::control {
+namespace {
+
+double unix_seconds(WallTime time) {
+  return std::chrono::duration<double>(time.time_since_epoch()).count();
+}
+
+struct Sums {
+  std::uint64_t sessions = 0, to_client = 0, to_backend = 0, retries = 0;
+};
+
+/// Of one pair over all workers.
+Sums sum(const WorkerThreads& workers, std::uint32_t pair) {
+  Sums sums;
+  for (std::size_t worker = 0; worker < workers.size(); ++worker) {
+    const PairCounters& counters = workers.counters(worker).pairs[pair];
+    for (const Counter& counter : counters.sessions_ended) sums.sessions += counter.get();
+    sums.to_backend += counters.bytes[static_cast<std::size_t>(io::Direction::to_backend)].get();
+    sums.to_client += counters.bytes[static_cast<std::size_t>(io::Direction::to_client)].get();
+    for (const Counter& counter : counters.retries) sums.retries += counter.get();
+  }
+  return sums;
+}
+
+bool takes_sessions(const BackendStatus& backend) {
+  return backend.admin.admin == Admin::enabled && backend.weight() > 0 &&
+         backend.health != Health::down;
+}
+
+std::string count_of(std::size_t count, std::string_view one) {
+  return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
+}
+
+}  // namespace
+
+std::vector<BackendView> Commands::backends() const {
+  const auto& table = std::as_const(ground_.world).backends();
+  std::vector<Sums> sums(table.all().size());
+  const auto& pairs = ground_.world.pairs();
+  for (std::uint32_t pair = 0; pair < pairs.size(); ++pair) {
+    if (!pairs[pair].backend) continue;
+    const Sums one = sum(ground_.workers, pair);
+    Sums& all = sums[pairs[pair].backend.value];
+    all.sessions += one.sessions;
+    all.to_client += one.to_client;
+    all.to_backend += one.to_backend;
+    all.retries += one.retries;
+  }
+  std::vector<BackendView> views;
+  for (const config::Pool& pool : ground_.resolved.pools) {
+    for (const config::Backend& backend : pool.backends) {
+      const auto at =
+          std::find_if(table.all().begin(), table.all().end(), [&](const BackendStatus& each) {
+            return each.configured && each.pool_name == pool.name && each.name == backend.name &&
+                   each.address == backend.literal.value_or(Address{});
+          });
+      if (at == table.all().end()) continue;
+      BackendView view;
+      view.pool = pool.name;
+      view.name = at->name;
+      view.host = at->host;
+      view.address = at->address;
+      view.state = at->state();
+      view.admin = name_of(at->admin.admin);
+      view.weight = at->weight();
+      view.weight_configured = at->weight_configured;
+      view.tier = backend.tier;
+      view.max_sessions = backend.max_sessions;
+      view.sessions = sessions_of(at->id);
+      view.sessions_total = sums[at->id.value].sessions;
+      view.bytes_to_client = sums[at->id.value].to_client;
+      view.bytes_to_backend = sums[at->id.value].to_backend;
+      view.retries = sums[at->id.value].retries;
+      const bool decided = at->admin.admin != Admin::enabled;
+      view.reason = decided ? at->admin.reason : at->health_reason;
+      view.user = decided ? at->admin.user : "";
+      view.since = decided ? at->admin.since : at->health_since;
+      if (const auto* drain = ground_.drains.find({.backend = at->id, .service = {}});
+          drain != nullptr && drain->over.count() > 0)
+        view.closing_for = std::max(
+            std::chrono::seconds(0),
+            std::chrono::duration_cast<std::chrono::seconds>(drain->until - Loop::Clock::now()));
+      views.push_back(std::move(view));
+    }
+  }
+  return views;
+}
+
+std::vector<ServiceView> Commands::services() const {
+  const auto& admin = std::as_const(ground_.world).service_admin();
+  const auto& table = std::as_const(ground_.world).backends();
+  std::vector<ServiceView> views;
+  for (const config::Service& service : ground_.config.services) {
+    const ServiceId id = ground_.world.service(service.name);
+    ServiceView view;
+    view.name = service.name;
+    view.protocol = poise::name_of(service.protocol);
+    view.pool = ground_.config.pools[service.pool].name;
+    for (const Listeners::Open& open : ground_.listeners.open())
+      if (open.service == service.name) view.listen.push_back(open.address);
+    view.admin = name_of(Admin::enabled);
+    if (const auto at = admin.find(service.name); at != admin.end()) {
+      view.admin = name_of(at->second.admin);
+      view.reason = at->second.reason;
+      view.user = at->second.user;
+    }
+    view.sessions = sessions_of(id);
+    view.max_sessions = service.limits.sessions;
+    const auto& pairs = ground_.world.pairs();
+    for (std::uint32_t pair = 0; pair < pairs.size(); ++pair) {
+      if (pairs[pair].service != id) continue;
+      const Sums one = sum(ground_.workers, pair);
+      view.sessions_total += one.sessions;
+      view.bytes_to_client += one.to_client;
+      view.bytes_to_backend += one.to_backend;
+    }
+    for (std::size_t worker = 0; worker < ground_.workers.size(); ++worker) {
+      const ServiceCounters& counters = ground_.workers.counters(worker).services[id.value];
+      for (const Counter& counter : counters.refusals) view.refusals += counter.get();
+      view.early_talkers += counters.early_talkers.get();
+    }
+    for (const BackendStatus& backend : table.all()) {
+      if (!backend.configured || backend.pool_name != view.pool) continue;
+      ++view.backends;
+      view.backends_up += takes_sessions(backend);
+    }
+    views.push_back(std::move(view));
+  }
+  return views;
+}
+
+std::string Commands::config_text() const {
+  return config::print_config(ground_.config);
+}
+
+std::vector<Event> Commands::events(std::chrono::seconds since) const {
+  const WallTime from = std::chrono::system_clock::now() - since;
+  std::vector<Event> out;
+  for (const Event& event : ground_.events.all())
+    if (since.count() == 0 || event.time >= from) out.push_back(event);
+  return out;
+}
+
+StatusView Commands::status() const {
+  StatusView view;
+  view.version = ground_.version;
+  view.hostname = ground_.config.hostname;
+  view.config_path = ground_.config_path;
+  view.pid = ::getpid();
+  view.started = started_;
+  view.reloaded = reloaded_;
+  view.reload_error = reload_error_;
+  view.reloads = reloads_;
+  view.reloads_failed = reloads_failed_;
+  view.workers = ground_.workers.size();
+  view.sessions = ground_.registries.sessions.load(std::memory_order_relaxed);
+  view.sessions_max = ground_.registries.sessions_max;
+  view.stopping = ground_.stopping();
+
+  const auto problem = [&view](Verdict verdict, std::string text) {
+    view.verdict = std::max(view.verdict, verdict);
+    view.problems.push_back(std::move(text));
+  };
+  const std::vector<ServiceView> all = services();
+  std::size_t flowing = 0;
+  for (const ServiceView& service : all) {
+    view.sessions_total += service.sessions_total;
+    if (service.admin != name_of(Admin::enabled))
+      problem(Verdict::warning, fmt::format("service {} is {}", service.name, service.admin));
+    else if (service.backends_up == 0)
+      problem(Verdict::critical, fmt::format("service {} has no backend", service.name));
+    else
+      ++flowing;
+    if (service.max_sessions > 0 && service.sessions * 10ull >= service.max_sessions * 9ull)
+      problem(Verdict::warning, fmt::format("service {} has {} of {} sessions", service.name,
+                                            service.sessions, service.max_sessions));
+  }
+  std::size_t count = 0, up = 0;
+  for (const BackendStatus& backend : std::as_const(ground_.world).backends().all()) {
+    if (!backend.configured) continue;
+    ++count;
+    if (takes_sessions(backend)) {
+      ++up;
+      continue;
+    }
+    const std::string_view state = backend.weight() == 0 && backend.admin.admin == Admin::enabled
+                                       ? "of weight 0"
+                                       : backend.state();
+    problem(Verdict::warning, fmt::format("backend {} is {}", backend.path(), state));
+  }
+  if (!reload_error_.empty())
+    problem(Verdict::warning, "the last reload changed nothing: " + reload_error_);
+  if (view.sessions * 10ull >= view.sessions_max * 9ull)
+    problem(Verdict::warning, fmt::format("{} of {} sessions that descriptors allow", view.sessions,
+                                          view.sessions_max));
+  if (view.stopping) problem(Verdict::critical, "poised is stopping");
+
+  view.sentence =
+      fmt::format("{}: {} of {} served, {} of {} take sessions, {} open",
+                  view.stopping                 ? "Mail is coming to a stop"
+                  : flowing == 0                ? "No mail flows"
+                  : flowing < all.size()        ? "Some mail flows"
+                  : view.verdict == Verdict::ok ? "Mail flows"
+                                                : "Mail flows, with something to look at",
+                  flowing, count_of(all.size(), "service"), up, count_of(count, "backend"),
+                  count_of(view.sessions, "session"));
+  return view;
+}
+
+Result<WhyView> Commands::why(const std::string& name, const std::string& address) const {
+  const auto client = Address::from_ip(address);
+  if (!client) return Error{"", address + " is not an IPv4 or IPv6 address"};
+  const auto& services = ground_.config.services;
+  const auto at = std::find_if(services.begin(), services.end(),
+                               [&name](const auto& each) { return each.name == name; });
+  if (at == services.end()) {
+    std::vector<std::string> known;
+    for (const config::Service& each : services) known.push_back(each.name);
+    return unknown("service", name, known);
+  }
+  const config::Service& service = *at;
+  const config::Pool& pool = ground_.config.pools[service.pool];
+  WhyView view;
+  view.service = name;
+  view.client = *client;
+  const auto step = [&view](std::string text) { view.steps.push_back(std::move(text)); };
+  const auto in = [&client](const std::vector<Network>& networks) {
+    return std::find_if(networks.begin(), networks.end(),
+                        [&client](const Network& each) { return each.contains(*client); });
+  };
+  if (const auto denied = in(service.deny); denied != service.deny.end()) {
+    step(fmt::format("denied: {} is in \"deny\" as {}", address, denied->text()));
+    return view;
+  }
+  if (!service.allow.empty() && in(service.allow) == service.allow.end()) {
+    step(fmt::format("denied: {} is not in \"allow\"", address));
+    return view;
+  }
+  const auto& admin = std::as_const(ground_.world).service_admin();
+  if (const auto state = admin.find(name); state != admin.end()) {
+    step(fmt::format("refused: service {} is {}{}", name, name_of(state->second.admin),
+                     state->second.reason.empty() ? "" : " (" + state->second.reason + ")"));
+    return view;
+  }
+  const std::uint32_t open = sessions_of(ground_.world.service(name));
+  if (service.limits.sessions > 0 && open >= service.limits.sessions) {
+    step(fmt::format("refused: service {} has {} of {} sessions", name, open,
+                     service.limits.sessions));
+    return view;
+  }
+  step(fmt::format(
+      "service {} takes it: {} of {} sessions", name, open,
+      service.limits.sessions == 0 ? "any number of" : std::to_string(service.limits.sessions)));
+
+  const balance::PoolSpec* spec = ground_.world.pool_spec(pool.name);
+  if (spec == nullptr) return Error{"", "pool " + pool.name + " is not there yet"};
+  // The real scheduler on a copy of everything that a pick changes.
+  std::deque<balance::BackendState> states;
+  balance::PoolState state;
+  state.cursor.store(spec->state->cursor.load());
+  state.spill.store(spec->state->spill.load());
+  state.active_tier.store(spec->state->active_tier.load());
+  balance::PoolSpec copy = *spec;
+  copy.state = &state;
+  for (balance::Member& member : copy.members) {
+    const std::uint32_t sessions = member.state->sessions.load();
+    const BackendStatus& status = std::as_const(ground_.world).backends().at(member.id);
+    std::string why =
+        fmt::format("{}: {}, weight {}, tier {}, {} sessions{}", status.path(), status.state(),
+                    member.weight, member.tier, sessions,
+                    member.max_sessions > 0 ? fmt::format(" of {}", member.max_sessions) : "");
+    if (!member.enabled)
+      why += fmt::format("; not a candidate{}",
+                         status.admin.reason.empty() ? "" : " (" + status.admin.reason + ")");
+    else if (member.weight == 0)
+      why += "; not a candidate";
+    else if (!member.up)
+      why += fmt::format("; only when nobody is up{}",
+                         status.health_reason.empty() ? "" : " (" + status.health_reason + ")");
+    else if (member.max_sessions > 0 && sessions >= member.max_sessions)
+      why += "; full";
+    step(std::move(why));
+    states.emplace_back().sessions.store(sessions);
+    member.state = &states.back();
+  }
+  const balance::Pool trial(copy);
+  balance::PickRequest request;
+  request.source = masked(
+      *client, client->is_v4() ? service.limits.source_prefix_v4 : service.limits.source_prefix_v6);
+  request.random = 0x9e3779b97f4a7c15;
+  const balance::Pick pick = trial.pick(request);
+  const auto scheduler = static_cast<std::size_t>(pool.scheduler);
+  constexpr std::array<std::string_view, 5> kSchedulers{"round_robin", "least_conn", "source_hash",
+                                                        "maglev", "random_two"};
+  switch (pick.result) {
+    case balance::PickResult::chosen: {
+      const BackendStatus& status = std::as_const(ground_.world).backends().at(pick.member->id);
+      view.backend = status.path();
+      step(fmt::format(
+          "tier {} is in use; {} picks {}{}", trial.active_tier(), kSchedulers[scheduler],
+          view.backend,
+          pool.scheduler == config::Scheduler::random_two ? " or another, by chance" : ""));
+      break;
+    }
+    case balance::PickResult::full:
+      step("refused: every candidate is full");
+      break;
+    case balance::PickResult::no_backend:
+      step("refused: there is no candidate");
+      break;
+  }
+  return view;
+}
+
+metrics::Facts Commands::facts() const {
+  metrics::Facts facts;
+  facts.version = ground_.version;
+  facts.start_time = unix_seconds(started_);
+  facts.reload_success_time = unix_seconds(reloaded_);
+  facts.reloads = reloads_;
+  facts.reloads_failed = reloads_failed_;
+  facts.reload_good = reload_error_.empty();
+  facts.log_dropped = ground_.log.dropped();
+  facts.limits["process"] =
+      static_cast<double>(ground_.registries.sessions.load(std::memory_order_relaxed)) /
+      std::max(ground_.registries.sessions_max, 1u);
+  const std::size_t workers = ground_.workers.size();
+  for (std::size_t worker = 0; worker < workers; ++worker) {
+    const WorkerCounters& counters = ground_.workers.counters(worker).worker;
+    facts.accept_paused += counters.accept_paused.get();
+    facts.sessions_shed += counters.sessions_shed.get();
+    facts.buffers_ran_out += counters.buffers_ran_out.get();
+    facts.bulk_turns += counters.bulk_turns.get();
+  }
+
+  const auto& table = std::as_const(ground_.world).backends();
+  std::vector<const std::string*> service_names(ground_.world.services());
+  for (const auto& [name, id] : ground_.world.service_ids()) service_names[id.value] = &name;
+  std::vector<std::uint64_t> placed(ground_.world.services());
+  const auto& pairs = ground_.world.pairs();
+  for (std::uint32_t index = 0; index < pairs.size(); ++index) {
+    const World::Pair& pair = pairs[index];
+    const std::string backend = pair.backend ? table.at(pair.backend).name : "";
+    // A backend with a new address keeps its name, and with it its series.
+    metrics::PairFacts& out = facts.pairs[{*service_names[pair.service.value], backend}];
+    std::uint64_t started = 0, ended = 0;
+    for (std::size_t worker = 0; worker < workers; ++worker) {
+      const PairCounters& from = ground_.workers.counters(worker).pairs[index];
+      for (std::size_t i = 0; i < out.sessions.size(); ++i) {
+        const std::uint64_t count = from.sessions_ended[i].get();
+        out.sessions[i] += count;
+        ended += count;
+      }
+      started += from.sessions_started.get();
+      for (std::size_t i = 1; i < out.retries.size(); ++i) out.retries[i] += from.retries[i].get();
+      for (std::size_t i = 0; i < out.greetings.size(); ++i)
+        out.greetings[i] += from.greetings[i].get();
+      out.to_backend_bytes += from.bytes[static_cast<std::size_t>(io::Direction::to_backend)].get();
+      out.to_client_bytes += from.bytes[static_cast<std::size_t>(io::Direction::to_client)].get();
+    }
+    if (!pair.backend) continue;
+    const std::uint64_t active = started > ended ? started - ended : 0;
+    out.active += active;
+    placed[pair.service.value] += active;
+  }
+  for (const auto& [name, id] : ground_.world.service_ids()) {
+    const std::uint64_t open = sessions_of(id);
+    facts.pairs[{name, ""}].active = open > placed[id.value] ? open - placed[id.value] : 0;
+    metrics::ServiceFacts service;
+    service.service = name;
+    for (std::size_t worker = 0; worker < workers; ++worker) {
+      const proxy::Counters& counters = ground_.workers.counters(worker);
+      const ServiceCounters& from = counters.services[id.value];
+      for (std::size_t i = 0; i < service.refusals.size(); ++i)
+        service.refusals[i] += from.refusals[i].get();
+      service.early_talkers += from.early_talkers.get();
+      service.connect.add(counters.durations[id.value].connect);
+      service.greeting.add(counters.durations[id.value].greeting);
+      service.session.add(counters.durations[id.value].session);
+    }
+    facts.services.push_back(std::move(service));
+  }
+  for (const config::Service& service : ground_.config.services)
+    if (service.limits.sessions > 0)
+      facts.limits["service/" + service.name] =
+          static_cast<double>(sessions_of(ground_.world.service(service.name))) /
+          service.limits.sessions;
+  for (const BackendStatus& each : table.all()) {
+    if (!each.configured) continue;
+    facts.backends.push_back({.pool = each.pool_name,
+                              .backend = each.name,
+                              .state = std::string(each.state()),
+                              .up = each.health == Health::up || each.health == Health::recovering,
+                              .weight = each.weight()});
+  }
+  return facts;
+}
+
+}  // namespace poise::control

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/backend_table.h"
+#include "poise/address.h"
+#include "poise/session_record.h"
+
+/// What commands answer with, as plain values: copied in the control thread, turned into tables and
+/// JSON elsewhere.
+namespace poise::control {
+
+struct BackendView {
+  std::string pool, name, host;
+  Address address;
+  std::string state;  ///< as poise_backend_state has it
+  std::string admin;  ///< enabled draining disabled
+  unsigned weight = 0, weight_configured = 0;
+  unsigned tier = 0;
+  unsigned max_sessions = 0;
+  std::uint32_t sessions = 0;
+  std::uint64_t sessions_total = 0;
+  std::uint64_t bytes_to_client = 0, bytes_to_backend = 0;
+  std::uint64_t retries = 0;  ///< tries that failed there
+  std::string reason;         ///< the operator's, or health's
+  std::string user;           ///< of the operator's decision
+  WallTime since{};
+  std::optional<std::chrono::seconds> closing_for;  ///< its sessions are let go for as long
+};
+
+struct ServiceView {
+  std::string name, protocol, pool;
+  std::vector<Address> listen;
+  std::string admin, reason, user;
+  std::uint32_t sessions = 0;
+  unsigned max_sessions = 0;
+  std::uint64_t sessions_total = 0, refusals = 0, early_talkers = 0;
+  std::uint64_t bytes_to_client = 0, bytes_to_backend = 0;
+  unsigned backends = 0, backends_up = 0;
+};
+
+struct SessionView {
+  std::uint64_t id = 0;
+  Address client, vip;
+  std::string service, backend;  ///< "pool/name"; empty: none yet
+  SessionState state = SessionState::free;
+  std::chrono::seconds age{};
+  std::uint64_t bytes_to_client = 0, bytes_to_backend = 0;
+  bool client_spoke_last = false;
+};
+
+struct SessionList {
+  std::vector<SessionView> sessions;
+  std::uint64_t matching = 0;  ///< all that matched; `sessions` is cut
+};
+
+/// What a command on sessions is about; empty fields match everything.
+struct SessionFilter {
+  std::uint64_t id = 0;
+  std::string service;
+  std::string backend;  ///< "pool/name"
+  std::optional<Network> source;
+};
+
+/// The verdict, like that of a monitoring plugin.
+enum class Verdict : std::uint8_t { ok, warning, critical };
+
+struct StatusView {
+  Verdict verdict = Verdict::ok;
+  std::string sentence;
+  std::vector<std::string> problems;
+  std::string version, hostname, config_path;
+  int pid = 0;
+  WallTime started{}, reloaded{};
+  std::string reload_error;  ///< of the last reload, when it failed
+  std::uint64_t reloads = 0, reloads_failed = 0;
+  std::size_t workers = 0;
+  std::uint32_t sessions = 0, sessions_max = 0;
+  std::uint64_t sessions_total = 0;
+  bool stopping = false;
+};
+
+struct WhyView {
+  std::string service;
+  Address client;
+  std::string backend;             ///< "pool/name"; empty: it would be refused
+  std::vector<std::string> steps;  ///< the reason, step by step
+};
+
+struct Finding {
+  Verdict verdict = Verdict::ok;
+  std::string what;
+  std::string advice;
+};
+
+struct ReloadView {
+  bool done = false;
+  std::vector<std::string> errors, warnings, changes;
+  std::uint32_t cut = 0;         ///< sessions that end because of it
+  std::uint32_t running_on = 0;  ///< sessions of removed services and backends, until they end
+};
+
+}  // namespace poise::control

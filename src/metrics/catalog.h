@@ -1,0 +1,95 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+/// Every metric there is: its name, its type and what it says. The names are a contract.
+namespace poise::metrics {
+
+enum class Type { counter, gauge, histogram };
+
+enum class Metric : std::size_t {
+  sessions_total,
+  sessions_active,
+  bytes_total,
+  backend_up,
+  backend_state,
+  backend_weight,
+  retries_total,
+  greetings_total,
+  refusals_total,
+  early_talkers_total,
+  connect_duration,
+  greeting_duration,
+  session_duration,
+  limit_used_ratio,
+  config_reload_success_timestamp,
+  config_reload_successful,
+  config_reloads_total,
+  log_dropped_total,
+  accept_paused_total,
+  sessions_shed_total,
+  buffers_exhausted_total,
+  bulk_turns_total,
+  build_info,
+  start_time,
+  process_cpu,
+  process_resident,
+  process_virtual,
+  process_open_fds,
+  process_max_fds,
+  process_threads,
+  process_start_time,
+  count,
+};
+
+struct Entry {
+  std::string_view name;
+  Type type;
+  std::string_view help;
+};
+
+inline constexpr std::array<Entry, static_cast<std::size_t>(Metric::count)> kCatalog{{
+    {"poise_sessions_total", Type::counter, "Sessions that ended, refused ones among them"},
+    {"poise_sessions_active", Type::gauge, "Sessions that are open"},
+    {"poise_bytes_total", Type::counter, "Bytes relayed, counted when a session ends"},
+    {"poise_backend_up", Type::gauge, "1: health allows new sessions"},
+    {"poise_backend_state", Type::gauge, "The state a backend is in has the value 1"},
+    {"poise_backend_weight", Type::gauge, "The weight in use"},
+    {"poise_retries_total", Type::counter,
+     "Tries at a backend that failed before the client saw it"},
+    {"poise_greetings_total", Type::counter, "What servers greeted with, as the gate judged it"},
+    {"poise_refusals_total", Type::counter, "Clients that were refused"},
+    {"poise_early_talkers_total", Type::counter, "Clients that spoke before the greeting"},
+    {"poise_connect_duration_seconds", Type::histogram,
+     "Time to connect to the backend that served"},
+    {"poise_greeting_duration_seconds", Type::histogram, "Time from connecting to the greeting"},
+    {"poise_session_duration_seconds", Type::histogram, "Time from accept to close"},
+    {"poise_limit_used_ratio", Type::gauge, "Used share of a limit on sessions"},
+    {"poise_config_reload_success_timestamp_seconds", Type::gauge,
+     "When the configuration that runs was read"},
+    {"poise_config_reload_successful", Type::gauge, "1: the last reload changed what it should"},
+    {"poise_config_reloads_total", Type::counter, "Reloads asked for since the start"},
+    {"poise_log_dropped_total", Type::counter, "Log lines that were never written"},
+    {"poise_accept_paused_total", Type::counter,
+     "Times a listener waited because descriptors or memory had run out"},
+    {"poise_sessions_shed_total", Type::counter, "Clients closed at once for want of room"},
+    {"poise_buffers_exhausted_total", Type::counter, "Receives that found no shared buffer"},
+    {"poise_bulk_turns_total", Type::counter, "Directions turned to splice"},
+    {"poise_build_info", Type::gauge, "The version that runs"},
+    {"poise_start_time_seconds", Type::gauge, "When the process started"},
+    {"process_cpu_seconds_total", Type::counter, "User and system time"},
+    {"process_resident_memory_bytes", Type::gauge, "Resident memory"},
+    {"process_virtual_memory_bytes", Type::gauge, "Virtual memory"},
+    {"process_open_fds", Type::gauge, "Open descriptors"},
+    {"process_max_fds", Type::gauge, "RLIMIT_NOFILE"},
+    {"process_threads", Type::gauge, "Threads"},
+    {"process_start_time_seconds", Type::gauge, "When the process started"},
+}};
+
+constexpr const Entry& entry(Metric metric) {
+  return kCatalog[static_cast<std::size_t>(metric)];
+}
+
+}  // namespace poise::metrics
