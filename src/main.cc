@@ -6,8 +6,13 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <string>
+#include <system_error>
 
+#include "admin/control_socket.h"
+#include "admin/http_server.h"
 #include "command/probe_command.h"
 #include "config/load.h"
 #include "config/print.h"
@@ -42,7 +47,8 @@ int parse(int argc, char** argv, Arguments& arguments) {
                "Print the configuration with every default filled in, without secrets, and exit");
   add_probe_options(app, arguments.probe);
   app.footer(
-      "Signals: SIGTERM and SIGINT stop accepting and let sessions finish for shutdown.drain; a "
+      "Signals: SIGHUP reads the configuration again and changes what it can without touching a "
+      "session; SIGTERM and SIGINT stop accepting and let sessions finish for shutdown.drain; a "
       "second one ends them at once.\n"
       "poised stays in the foreground and logs to stderr.");
   try {
@@ -63,9 +69,21 @@ void print(const std::vector<config::Problem>& problems, const char* kind) {
     fmt::print(stderr, "{}: {}\n", kind, problem.text());
 }
 
-int serve(config::Config config, const std::vector<config::Problem>& warnings) {
+/// Where the operators' decisions are kept: the service manager's folder, if it made one.
+std::string state_path() {
+  const char* const folders = std::getenv("STATE_DIRECTORY");
+  std::string folder = folders != nullptr ? folders : "";
+  folder = folder.substr(0, folder.find(':'));
+  return (folder.empty() ? "/var/lib/poise" : folder) + "/operator-states";
+}
+
+int serve(config::Config config, const std::string& config_path,
+          const std::vector<config::Problem>& warnings) {
   control::Control::block_signals();  // before any thread
-  log::Log log({.level = config.log.level, .session_start = config.log.session_start});
+  log::Log log({.level = config.log.level,
+                .session_start = config.log.session_start,
+                .target = config.log.target,
+                .format = config.log.format});
   for (const config::Problem& warning : warnings)
     log.message(config::LogLevel::warning, "{}", warning.text());
   if (config.user.empty() && ::geteuid() == 0)
@@ -76,6 +94,8 @@ int serve(config::Config config, const std::vector<config::Problem>& warnings) {
     log.stop();
     return 1;
   };
+  const config::Admin admin_config = config.admin;
+  if (!admin_config.socket.empty()) admin::prepare_folder(admin_config.socket, config.user);
   if (!config.user.empty())
     if (auto changed = net::become(config.user, {.bind_low_ports = true}); !changed) {
       fmt::print(stderr, "poised: not started: {}\n", changed.error().text());
@@ -85,11 +105,27 @@ int serve(config::Config config, const std::vector<config::Problem>& warnings) {
     fmt::print(stderr, "poised: not started: {}\n", started.error().text());
     return 1;
   }
-  control::Control control(std::move(config), log,
+  // A reload may happen in another folder than the start.
+  std::error_code unknown;
+  const std::string path = std::filesystem::absolute(config_path, unknown).string();
+  control::Control control(std::move(config),
+                           {.config_path = unknown ? config_path : path,
+                            .state_path = state_path(),
+                            .version = POISE_VERSION},
+                           log,
                            {.ready = [] { ::sd_notify(0, "READY=1"); },
                             .stopping = [] { ::sd_notify(0, "STOPPING=1"); }});
   if (auto started = control.start(); !started) return fail(started.error());
-  control.run();
+  {
+    admin::Requests requests(control);
+    admin::ControlSocket socket(requests, log);
+    admin::HttpServer http(requests, log);
+    if (!admin_config.socket.empty())
+      if (auto started = socket.start(admin_config); !started) return fail(started.error());
+    if (admin_config.http)
+      if (auto started = http.start(*admin_config.http); !started) return fail(started.error());
+    control.run();
+  }
   log.stop();
   return 0;
 }
@@ -116,5 +152,5 @@ int main(int argc, char** argv) {
     fmt::print("{}\n", config::print_config(*loaded.config));
     return 0;
   }
-  return serve(std::move(*loaded.config), loaded.warnings);
+  return serve(std::move(*loaded.config), arguments.config_path, loaded.warnings);
 }

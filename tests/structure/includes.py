@@ -17,13 +17,14 @@ LAYERS = [
     ["balance", "io", "mail", "tls", "log"],
     ["proxy", "ipvs", "health", "config", "metrics"],
     ["control"],
-    ["admin", "command"],
+    ["admin", "command", "ctl"],
     ["main"],
 ]
 
 # Programs beside the daemon: they see these and themselves.
 ASIDE = {
     "loadgen": {"poise", "io", "mail", "net", "tls"},
+    "ctl": {"poise", "net"},
 }
 
 # A library's headers, and the only places that may include them. A place is a folder or a file.
@@ -36,8 +37,8 @@ HOMES = {
     "prometheus/": ["src/metrics"],
     "civetweb": ["src/admin"],
     "CivetServer": ["src/admin"],
-    "nlohmann/": ["config", "src/admin", "loadgen", "tests"],
-    "CLI/": ["src/main.cc", "src/command", "loadgen", "tests/bench"],
+    "nlohmann/": ["config", "src/admin", "src/ctl", "loadgen", "tests"],
+    "CLI/": ["src/main.cc", "src/command", "src/poisectl.cc", "loadgen", "tests/bench"],
     "spdlog/": ["src/log"],
     "systemd/": ["src/main.cc"],
     "cap-ng": ["src/net"],

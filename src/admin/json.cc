@@ -1,0 +1,159 @@
+#include "admin/json.h"
+
+#include <fmt/chrono.h>
+
+namespace poise::admin {
+
+using control::Verdict;
+
+namespace {
+
+Json addresses(const std::vector<Address>& list) {
+  Json out = Json::array();
+  for (const Address& each : list) out.push_back(each.text());
+  return out;
+}
+
+std::string_view name_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::ok:
+      return "ok";
+    case Verdict::warning:
+      return "warning";
+    case Verdict::critical:
+      return "critical";
+  }
+  return "critical";
+}
+
+}  // namespace
+
+std::string text_of(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Json time_of(control::WallTime time) {
+  if (time == control::WallTime{}) return nullptr;
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
+}
+
+Json to_json(const control::BackendView& view) {
+  Json json{{"pool", view.pool},
+            {"name", view.name},
+            {"address", view.address.text()},
+            {"state", view.state},
+            {"admin", view.admin},
+            {"weight", view.weight},
+            {"sessions", view.sessions},
+            {"sessions_total", view.sessions_total},
+            {"reason", view.reason},
+            {"host", view.host},
+            {"user", view.user},
+            {"since", time_of(view.since)},
+            {"weight_configured", view.weight_configured},
+            {"tier", view.tier},
+            {"max_sessions", view.max_sessions},
+            {"bytes_to_client", view.bytes_to_client},
+            {"bytes_to_backend", view.bytes_to_backend},
+            {"retries", view.retries}};
+  json["closing_for"] = view.closing_for ? Json(view.closing_for->count()) : Json();
+  return json;
+}
+
+Json to_json(const control::ServiceView& view) {
+  return {{"name", view.name},
+          {"protocol", view.protocol},
+          {"listen", addresses(view.listen)},
+          {"pool", view.pool},
+          {"admin", view.admin},
+          {"sessions", view.sessions},
+          {"max_sessions", view.max_sessions},
+          {"sessions_total", view.sessions_total},
+          {"refusals", view.refusals},
+          {"early_talkers", view.early_talkers},
+          {"bytes_to_client", view.bytes_to_client},
+          {"bytes_to_backend", view.bytes_to_backend},
+          {"backends", view.backends},
+          {"backends_up", view.backends_up},
+          {"reason", view.reason},
+          {"user", view.user}};
+}
+
+Json to_json(const control::SessionList& list) {
+  Json sessions = Json::array();
+  for (const control::SessionView& each : list.sessions) {
+    sessions.push_back({{"id", each.id},
+                        {"client", each.client.text()},
+                        {"service", each.service},
+                        {"vip", each.vip.text()},
+                        {"backend", each.backend},
+                        {"state", poise::name_of(each.state)},
+                        {"age", each.age.count()},
+                        {"bytes_to_client", each.bytes_to_client},
+                        {"bytes_to_backend", each.bytes_to_backend},
+                        {"spoke_last", each.client_spoke_last ? "client" : "server"}});
+  }
+  return {{"matching", list.matching}, {"sessions", std::move(sessions)}};
+}
+
+Json to_json(const control::Event& event) {
+  return {{"number", event.number}, {"time", time_of(event.time)}, {"kind", event.kind},
+          {"object", event.object}, {"what", event.what},          {"reason", event.reason},
+          {"user", event.user}};
+}
+
+Json to_json(const control::StatusView& view) {
+  return {{"verdict", name_of(view.verdict)},
+          {"sentence", view.sentence},
+          {"problems", view.problems},
+          {"version", view.version},
+          {"hostname", view.hostname},
+          {"config", view.config_path},
+          {"pid", view.pid},
+          {"started", time_of(view.started)},
+          {"reloaded", time_of(view.reloaded)},
+          {"reloads", view.reloads},
+          {"reloads_failed", view.reloads_failed},
+          {"reload_error", view.reload_error},
+          {"workers", view.workers},
+          {"sessions", view.sessions},
+          {"sessions_max", view.sessions_max},
+          {"sessions_total", view.sessions_total},
+          {"stopping", view.stopping}};
+}
+
+Json to_json(const control::WhyView& view) {
+  return {{"service", view.service},
+          {"client", view.client.ip_text()},
+          {"backend", view.backend},
+          {"steps", view.steps}};
+}
+
+Json to_json(const control::Finding& finding) {
+  return {
+      {"verdict", name_of(finding.verdict)}, {"what", finding.what}, {"advice", finding.advice}};
+}
+
+Json to_json(const log::RecentSession& session) {
+  Json tries = Json::array();
+  for (const log::RecentSession::Try& each : session.tries)
+    tries.push_back({{"backend", each.backend}, {"outcome", each.outcome}, {"words", each.words}});
+  const auto ended = std::chrono::duration_cast<std::chrono::system_clock::duration>(
+      std::chrono::microseconds(session.ended_unix_us));
+  return {{"time", time_of(control::WallTime(ended))},
+          {"id", session.id},
+          {"client", session.client.text()},
+          {"service", session.service},
+          {"backend", session.backend},
+          {"reason", session.reason},
+          {"total_seconds", session.total_seconds},
+          {"tries", std::move(tries)}};
+}
+
+Json to_json(const control::ReloadView& view) {
+  return {{"done", view.done},       {"errors", view.errors}, {"warnings", view.warnings},
+          {"changes", view.changes}, {"cut", view.cut},       {"running_on", view.running_on}};
+}
+
+}  // namespace poise::admin
