@@ -6,6 +6,7 @@ display of where the sessions go. Standard library only.
 
 import collections
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -19,6 +20,7 @@ import time
 
 SERVERS = ["mx1", "mx2", "mx3"]
 PROTOCOLS = ["smtp", "imap", "pop3"]
+STATUS_PORT = 9847
 PORTS = {"smtp": 2525, "imap": 2143, "pop3": 2110}  # others if these are taken
 ONCE_SECONDS = 10
 FOREVER = "8760h"
@@ -70,6 +72,7 @@ class Demo:
         )  # protocol: addresses, in the order of SERVERS
         self.poised = None
         self.listeners = {}
+        self.status_page = "-"
         self.loads = {}
         self.counts = collections.Counter()  # (service, backend): sessions that ended
         self.refused = 0
@@ -108,6 +111,10 @@ class Demo:
         config = {
             "version": 1,
             "hostname": "mail.example.org",
+            "admin": {
+                "socket": str(self.directory / "poised.sock"),
+                "http": f"127.0.0.1:{free_port(STATUS_PORT)}",
+            },
             "services": [
                 {
                     "name": p,
@@ -130,7 +137,12 @@ class Demo:
         }
         path = self.directory / "poise.json"
         path.write_text(json.dumps(config, indent=2) + "\n")
-        self.poised = Child("poised", [self.folder / "poised", "-c", path], stderr=subprocess.PIPE)
+        self.poised = Child(
+            "poised",
+            [self.folder / "poised", "-c", path],
+            stderr=subprocess.PIPE,
+            env={**os.environ, "STATE_DIRECTORY": str(self.directory)},
+        )
         ready = threading.Event()
         self.reader = threading.Thread(target=self.read_log, args=(ready,), daemon=True)
         self.reader.start()
@@ -155,6 +167,9 @@ class Demo:
             listening = re.search(r" listening service=(\S+) address=(\S+)", line)
             if listening:
                 self.listeners[listening[1]] = listening[2]
+            page = re.search(r" info http address=(\S+)", line)
+            if page:
+                self.status_page = f"http://{page[1]}/"
             if re.search(r" info ready\b", line):
                 ready.set()
         ready.set()
@@ -181,6 +196,7 @@ class Demo:
     def watch(self):
         if not self.once:
             say("try", f"point a mail program at {self.listeners['smtp']} from another terminal")
+            say("look", f"at {self.status_page} or poisectl -s {self.directory}/poised.sock top")
             say("end", "Ctrl-C")
         print()
         display = Display(self)

@@ -92,6 +92,7 @@ def poised_config(files, workload, logging):
     config = {
         "version": 1,
         "workers": workload.workers,
+        "admin": {"socket": "off", "http": "off"},
         "log": {"level": "info" if logging else "warning"},
         "services": [
             {

@@ -94,27 +94,36 @@ class Poised:
     unless the test stopped it itself with stop().
 
     nofile: RLIMIT_NOFILE of the process. wrap: a command that runs it, such as ["ip", "netns", "exec", NAME].
+    state: a folder for what survives a restart.
     """
 
-    def __init__(self, config, *, nofile=None, wrap=(), wait_ready=True, arguments=()):
+    def __init__(
+        self, config, *, nofile=None, wrap=(), wait_ready=True, arguments=(), state=None
+    ):
         self.config = config
         self.lines = []
         self._nofile = nofile
         self._wrap = list(wrap)
         self._wait_ready = wait_ready
         self._arguments = list(arguments)
+        self._state = state
         self._changed = threading.Condition()
         self._stopped = False
         self._reading = True
+        self._reloads = 0
 
     def __enter__(self):
         self._directory = tempfile.TemporaryDirectory(prefix="poise-")
         try:
             # World-readable: a config may be read again after the user was changed.
             os.chmod(self._directory.name, 0o755)
-            path = pathlib.Path(self._directory.name, "poise.json")
-            path.write_text(json.dumps(self.config, indent=1))
+            self.config_path = path = pathlib.Path(self._directory.name, "poise.json")
+            # The usual places are taken by whatever else runs on this machine.
+            self.config.setdefault("admin", {"socket": "off", "http": "off"})
+            self.rewrite(self.config)
             environment = dict(os.environ)
+            # Operators' decisions of one test are no other's.
+            environment.setdefault("STATE_DIRECTORY", self._state or self._directory.name)
             environment.setdefault("ASAN_OPTIONS", "exitcode=99:detect_leaks=1")
             environment.setdefault("TSAN_OPTIONS", "exitcode=99:second_deadlock_stack=1")
             environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
@@ -235,6 +244,26 @@ class Poised:
                 host, _, port = fields["address"].rpartition(":")
                 return host.strip("[]"), int(port)
         raise AssertionError(f"poised logged no listener of service {service}:\n{self.tail()}")
+
+    def rewrite(self, config):
+        """Writes the configuration file anew: a dict, or a text."""
+        text = config if isinstance(config, str) else json.dumps(config, indent=1)
+        self.config_path.write_text(text)
+
+    def reload(self, config=None, *, within=20.0):
+        """SIGHUP, after rewrite(config) if given; the words of the log line that says how it ended."""
+        if config is not None:
+            self.rewrite(config)
+        self.signal(signal.SIGHUP)
+
+        def ended():
+            lines = [*self.events("reload"), *self.events("reload_failed")]
+            over = [f for f in lines if f["words"].startswith(("reload /", "reload_failed /"))]
+            return [f["words"] for f in sorted(over, key=lambda f: f["time"])][self._reloads :]
+
+        words = processes.wait_until(ended, within=within, what="the end of the reload")
+        self._reloads += 1
+        return words[0]
 
     def signal(self, number):
         self.process.send_signal(number)
