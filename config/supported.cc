@@ -11,17 +11,17 @@ struct Line {
 };
 
 constexpr std::array kLines{
-    Line{Feature::admin_socket, true},   Line{Feature::admin_http, true},
-    Line{Feature::log_journal, true},    Line{Feature::log_syslog, true},
-    Line{Feature::log_json, true},       Line{Feature::ipvs, false},
-    Line{Feature::accept_proxy, true},   Line{Feature::greeting, true},
-    Line{Feature::early_talk, true},     Line{Feature::refusal, true},
-    Line{Feature::access_lists, true},   Line{Feature::limits, true},
-    Line{Feature::sticky, true},         Line{Feature::queue, true},
-    Line{Feature::when_all_down, true},  Line{Feature::on_down, false},
-    Line{Feature::send_proxy, true},     Line{Feature::source_address, true},
-    Line{Feature::transparent, false},   Line{Feature::slow_start, true},
-    Line{Feature::connect_rate, true},   Line{Feature::passive, true},
+    Line{Feature::admin_socket, true},  Line{Feature::admin_http, true},
+    Line{Feature::log_journal, true},   Line{Feature::log_syslog, true},
+    Line{Feature::log_json, true},      Line{Feature::ipvs, false},
+    Line{Feature::accept_proxy, true},  Line{Feature::greeting, true},
+    Line{Feature::early_talk, true},    Line{Feature::refusal, true},
+    Line{Feature::access_lists, true},  Line{Feature::limits, true},
+    Line{Feature::sticky, true},        Line{Feature::queue, true},
+    Line{Feature::when_all_down, true}, Line{Feature::on_down, false},
+    Line{Feature::send_proxy, true},    Line{Feature::source_address, true},
+    Line{Feature::transparent, false},  Line{Feature::slow_start, true},
+    Line{Feature::connect_rate, true},  Line{Feature::passive, true},
     Line{Feature::probe, true},         Line{Feature::probe_deep, true},
     Line{Feature::backend_names, true},
 };
