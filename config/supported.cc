@@ -18,7 +18,7 @@ constexpr std::array kLines{
     Line{Feature::early_talk, true},    Line{Feature::refusal, true},
     Line{Feature::access_lists, true},  Line{Feature::limits, true},
     Line{Feature::sticky, true},        Line{Feature::queue, true},
-    Line{Feature::when_all_down, true}, Line{Feature::on_down, false},
+    Line{Feature::when_all_down, true}, Line{Feature::on_down, true},
     Line{Feature::send_proxy, true},    Line{Feature::source_address, true},
     Line{Feature::transparent, false},  Line{Feature::slow_start, true},
     Line{Feature::connect_rate, true},  Line{Feature::passive, true},

@@ -24,6 +24,10 @@ namespace {
 constexpr milliseconds kPoll{10};
 constexpr milliseconds kStickyExpiry{20'000};
 
+/// The sessions of a dead backend are let go within this time: thousands of clients that all come
+/// back at once are the next outage.
+constexpr milliseconds kDownPace{60'000};
+
 /// What happens within this time is published together.
 constexpr milliseconds kPublishDelay{10};
 
@@ -65,7 +69,15 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
       health_(loop_, log, world_, registries_,
               {.changed = [this] { health_changed(); },
                .renamed = [this] { rebuild(); },
-               .went_down = [](BackendId, config::OnDown) {}}),
+               .went_down = [this](BackendId id, config::OnDown what) { let_go(id, what); },
+               .came_back = [this](BackendId id) { drains_.cancel({.backend = id, .down = true}); },
+               .happened =
+                   [this](const BackendStatus& status, std::string what, std::string reason) {
+                     events_.add({.kind = "health",
+                                  .object = status.path(),
+                                  .what = std::move(what),
+                                  .reason = std::move(reason)});
+                   }}),
       workers_(registries_, log,
                [this](const proxy::Trouble& trouble) {
                  health_.failed_try(trouble.backend, trouble.outcome, trouble.prefix_hash);
@@ -188,6 +200,18 @@ void Control::publish() {
   workers_.publish(std::move(snapshot), static_cast<std::uint32_t>(world_.pairs().size()),
                    world_.services());
   loop_.after(kPoll, [this] { settle(); });
+}
+
+/// The sessions of a backend that went down. Never one whose server owes an answer as long as its
+/// connection lives: cut there, the mail arrives twice.
+void Control::let_go(BackendId id, config::OnDown what) {
+  if (what == config::OnDown::keep) return;
+  const auto* sessions = &registries_.backends[id.value].sessions;
+  drains_.begin({.backend = id, .down = true},
+                {.sessions = [sessions] { return sessions->load(std::memory_order_relaxed); },
+                 .over = what == config::OnDown::pace ? kDownPace : milliseconds(1),
+                 .finished = [] {},
+                 .reason = CloseReason::backend_down});
 }
 
 void Control::expire_sticky() {

@@ -70,6 +70,7 @@ class Control {
   void health_changed();
   void settle();
   void expire_sticky();
+  void let_go(BackendId id, config::OnDown what);
   void on_signal(const signalfd_siginfo& info);
   void begin_drain(std::string cause);
   void await_listeners_closed();

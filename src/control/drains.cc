@@ -42,7 +42,7 @@ void Drains::step() {
     if (at->second.over.count() > 0) {
       const auto left =
           std::chrono::duration_cast<milliseconds>(at->second.until - Loop::Clock::now());
-      release(at->first, to_release(at->second.credit, sessions, left, kStep));
+      release(at->first, at->second.reason, to_release(at->second.credit, sessions, left, kStep));
     }
     ++at;
   }
@@ -53,7 +53,7 @@ void Drains::step() {
 
 /// In shares, for nobody here knows how many each worker has; what one can't give is made up for
 /// at the next step.
-void Drains::release(const Target& target, std::uint32_t sessions) {
+void Drains::release(const Target& target, CloseReason reason, std::uint32_t sessions) {
   const auto count = static_cast<std::uint32_t>(workers_.size());
   for (std::uint32_t i = 0; i < count && sessions > 0; ++i) {
     const std::uint32_t share = (sessions + count - i - 1) / (count - i);
@@ -61,7 +61,7 @@ void Drains::release(const Target& target, std::uint32_t sessions) {
     command.backend = target.backend;
     command.service = target.service;
     command.at_most = share;
-    command.reason = CloseReason::drained;
+    command.reason = reason;
     workers_.post((first_worker_ + i) % count, std::move(command));
     sessions -= share;
   }

@@ -26,14 +26,16 @@ class Drains {
   static constexpr std::chrono::milliseconds kStep{500};
 
   struct Target {
-    BackendId backend;  ///< one of the two
-    ServiceId service;
+    BackendId backend{};  ///< one of the two
+    ServiceId service{};
+    bool down = false;  ///< health's, beside an operator's of the same backend
     auto operator<=>(const Target&) const = default;
   };
   struct Drain {
     std::function<std::uint32_t()> sessions;  ///< how many there are
     std::chrono::milliseconds over{};         ///< 0: they end by themselves
     std::function<void()> finished;
+    CloseReason reason = CloseReason::drained;
     Loop::Clock::time_point until{};  ///< set by begin()
     double credit = 0;
   };
@@ -48,7 +50,7 @@ class Drains {
 
  private:
   void step();
-  void release(const Target& target, std::uint32_t sessions);
+  void release(const Target& target, CloseReason reason, std::uint32_t sessions);
 
   WorkerThreads& workers_;
   Loop& loop_;

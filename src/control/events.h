@@ -17,7 +17,7 @@ struct Event {
   std::string object;  ///< mx/mx1, a service, a file; may be empty
   std::string what;    ///< a sentence
   std::string reason;  ///< the operator's words, or health's
-  std::string user;    ///< who asked; empty: nobody
+  std::string user{};  ///< who asked; empty: nobody
 };
 
 /// The last ones, in memory. Control thread only.

@@ -232,6 +232,7 @@ void HealthWatch::on_health(const HealthEvent& event) {
   if (event.health == Health::down && event.before != Health::down)
     if (const auto pool = pools_.find(status.pool_name); pool != pools_.end())
       hooks_.went_down(event.backend, pool->second.on_down);
+  if (event.before == Health::down && event.health != Health::down) hooks_.came_back(event.backend);
 }
 
 void HealthWatch::log_change(const HealthEvent& event, const BackendStatus& status) {
@@ -239,13 +240,13 @@ void HealthWatch::log_change(const HealthEvent& event, const BackendStatus& stat
   const LogLevel level = first_good                     ? LogLevel::debug
                          : event.health == Health::down ? LogLevel::warning
                                                         : LogLevel::info;
-  if (!log_.enabled(level)) return;
   const auto left_out = changes_[event.backend.value].admit(Loop::Clock::now());
   if (!left_out) return;
   const std::string change =
       event.before == event.health
           ? std::string(name_of(event.health))
           : fmt::format("{} -> {}", name_of(event.before), name_of(event.health));
+  if (!first_good) hooks_.happened(status, change, event.reason);
   log_.message(
       level, "backend {} {}: {}{}", status.path(), change, event.reason,
       *left_out == 0 ? "" : fmt::format(" ({} changes before it are not logged)", *left_out));

@@ -32,6 +32,10 @@ class HealthWatch {
     std::function<void()> renamed;
     /// A backend went down: its sessions are to be kept or let go.
     std::function<void(BackendId, config::OnDown)> went_down;
+    /// It is not down any more.
+    std::function<void(BackendId)> came_back;
+    /// For the operators' list of events: what became of it, and why.
+    std::function<void(const BackendStatus&, std::string what, std::string reason)> happened;
   };
 
   HealthWatch(Loop& loop, log::Log& log, World& world, const proxy::Registries& registries,
