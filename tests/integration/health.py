@@ -52,6 +52,19 @@ class SwitchedServer(bad_server.BadServer):
             connection.sendall(b"250 ok\r\n")
 
 
+class SlowServer(SwitchedServer):
+    """Says 354 to SLOW, and takes four seconds to answer WORK."""
+
+    def _converse(self, connection):
+        connection.sendall(self.words)
+        while data := connection.recv(4096):
+            if data.startswith(b"WORK"):
+                time.sleep(4)
+                connection.sendall(b"250 done\r\n")
+            else:
+                connection.sendall(b"354 go on\r\n" if data.startswith(b"SLOW") else b"250 ok\r\n")
+
+
 def greet(endpoint, source=None):
     """The greeting's first line as a client sees it; empty when none came."""
     with socket.create_connection(endpoint, 10, source and (source, 0)) as client:
@@ -171,6 +184,40 @@ class Transitions(unittest.TestCase):
         self.assertGreaterEqual(quiet, 8)
         self.assertLessEqual(quiet, 12)
         self.assertLessEqual(busy, 2)
+
+    def test_on_down_lets_go_of_sessions_but_not_of_one_that_is_owed_an_answer(self):
+        """`close` lets go at once, `keep` not at all; who waits for the server's answer gets it first."""
+        for on_down, freed in (("close", True), ("keep", False)):
+            with self.subTest(on_down), SwitchedServer() as server, SlowServer() as other:
+                pool = watched([server.endpoint, other.endpoint], on_down=on_down, when_all_down="try")
+                with Poised(pool) as poised, contextlib.ExitStack() as clients:
+                    time.sleep(1)
+                    sessions = [clients.enter_context(socket.create_connection(poised.endpoint("smtp"), 10))
+                                for _ in range(6)]
+                    for session in sessions:
+                        session.settimeout(10)
+                        self.assertIn(b"220", session.recv(4096))
+                    owed = next(s for s in sessions if self.says(s, b"SLOW\r\n", b"354"))
+                    owed.sendall(b"WORK\r\n")  # answered after a while
+                    server.words = other.words = b"554 closed\r\n"
+                    poised.wait_for_text("backend smtp/be2 up -> down", within=10)
+                    poised.wait_for_text("backend smtp/be1 up -> down", within=10)
+                    ended = [s for s in sessions if s is not owed and self.ends(s, 2)]
+                    self.assertEqual(5 if freed else 0, len(ended))
+                    self.assertEqual(b"250 done\r\n", owed.recv(4096))
+
+    @staticmethod
+    def says(session, command, expected):
+        session.sendall(command)
+        return session.recv(4096).startswith(expected)
+
+    @staticmethod
+    def ends(session, within):
+        session.settimeout(within)
+        try:
+            return session.recv(4096) == b""
+        except TimeoutError:
+            return False
 
     def test_all_busy_is_not_nobody(self):
         with SwitchedServer() as one, SwitchedServer() as two:
