@@ -178,6 +178,11 @@ class Run {
                         .idle = milliseconds(1500),
                         .owed = milliseconds(2000),
                         .half_closed = milliseconds(1000)};
+    if (scenario_.idle.count() > 0)
+      service.timeouts = {.connect = std::chrono::seconds(4),
+                          .idle = std::chrono::minutes(35),
+                          .owed = std::chrono::minutes(35),
+                          .half_closed = std::chrono::minutes(5)};
     service.keepalive = milliseconds(1000);
     service.pool = pool;
     service.pair_none = 0;
@@ -233,6 +238,21 @@ class Run {
     Script script;
     script.reads_max = 1 + io_.random(100);
     std::vector<Step>& steps = script.steps;
+    if (scenario_.idle.count() > 0) {
+      const auto silence = static_cast<std::uint32_t>(milliseconds(scenario_.idle).count());
+      if (client)
+        steps = {{Kind::send, 20}, {Kind::await_bytes, 5}, {Kind::pause, silence},
+                 {Kind::send, 10}, {Kind::finish, 0},      {Kind::await_end, 0},
+                 {Kind::close, 0}};
+      else
+        steps = {{Kind::await_bytes, 20},
+                 {Kind::send, 5},
+                 {Kind::await_end, 0},
+                 {Kind::finish, 0},
+                 {Kind::close, 0}};
+      script.label = static_cast<std::uint8_t>(Manner::half_closes);
+      return script;
+    }
     if (client && scenario_.gate) {
       if (is_implicit_tls(protocol_)) {
         script.opening = kHello;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -19,8 +20,10 @@ struct Scenario {
   bool stop_midway = false;
   bool stalled_readers = false;
   bool failing_connects = true;
-  bool scarce = false;  ///< few descriptors, buffers and blocks
-  bool gate = false;    ///< backends greet, well or badly, and are judged
+  bool scarce = false;          ///< few descriptors, buffers and blocks
+  bool gate = false;            ///< backends greet, well or badly, and are judged
+  std::chrono::minutes idle{};  ///< one client that is silent so long, an honest backend, and the
+                                ///< IMAP profile's timeouts; must be the only one
 };
 
 /// Runs a real Worker, Sessions and Pool over SimIo until nothing is left to happen, and checks the

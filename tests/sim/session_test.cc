@@ -81,6 +81,25 @@ TEST(Session, sheds_load_when_everything_is_scarce) {
   run_seeds({.clients = 6, .backends = 2, .stalled_readers = true, .scarce = true}, 6'000);
 }
 
+// RFC 2177 has a client repeat IDLE at least every 29 minutes; one that takes 31 is not cut either.
+TEST(Session, lets_a_client_idle_for_half_an_hour) {
+  const std::uint64_t complete = reached().complete;
+  run_seeds(
+      {.clients = 1, .backends = 1, .failing_connects = false, .idle = std::chrono::minutes(31)},
+      500);
+  EXPECT_EQ(reached().complete, complete + 500);
+}
+
+// And one that is silent for longer than the profile allows is.
+TEST(Session, ends_a_client_that_idles_for_longer) {
+  auto& idle_ends = reached().by_reason[static_cast<std::size_t>(CloseReason::idle_timeout)];
+  const std::uint64_t before = idle_ends;
+  run_seeds(
+      {.clients = 1, .backends = 1, .failing_connects = false, .idle = std::chrono::minutes(36)},
+      100);
+  EXPECT_EQ(idle_ends, before + 100);
+}
+
 // The simulation is worth something only as far as it gets: each kind of end and each mechanism
 // must have been reached.
 TEST(Simulation, reaches_every_mechanism) {
