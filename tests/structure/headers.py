@@ -9,8 +9,8 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import subprocess
-import tempfile
 import unittest
 
 import sources
@@ -51,17 +51,23 @@ class Headers(unittest.TestCase):
         # A folder without a source file of its own (include/poise, or header-only) borrows from one that sees it.
         every = sorted({f for flags in by_folder.values() for f in flags if f.startswith("-I")})
 
+        folder_for_objects = BUILD / "headers"
+        folder_for_objects.mkdir(exist_ok=True)
+        cached = [shutil.which("ccache")] if shutil.which("ccache") else []
+
         def check(header):
             folder = next(
                 (f for f in (header.parent, *header.parent.parents) if f in by_folder), None
             )
             command = by_folder[folder] if folder else [*next(iter(by_folder.values())), *every]
-            with tempfile.NamedTemporaryFile("w", suffix=".cc") as file:
-                file.write(f'#include "{sources.ROOT / header}"\n')
-                file.flush()
-                result = subprocess.run(
-                    [*command, "-fsyntax-only", file.name], capture_output=True, text=True
-                )
+            # To an object, at a place of its own: then the compiler cache knows it the next time.
+            source = folder_for_objects / (str(header).replace("/", ".") + ".cc")
+            source.write_text(f'#include "{sources.ROOT / header}"\n')
+            result = subprocess.run(
+                [*cached, *command, "-c", "-O0", "-o", source.with_suffix(".o"), source],
+                capture_output=True,
+                text=True,
+            )
             if result.returncode != 0:
                 return f"{header} does not compile alone:\n{result.stderr[:1500]}"
             return None

@@ -352,11 +352,11 @@ std::uint32_t a_day(std::uint64_t seed, std::chrono::steady_clock::time_point de
 /// Days are short because a wake-up that is lost shows at the end, when no later one makes up for
 /// it.
 TEST(WaitersConcurrency, no_place_stays_free_beside_a_client_that_waits) {
-  const auto deadline = std::chrono::steady_clock::now() + 60s;
+  const auto deadline = std::chrono::steady_clock::now() + 120s;
   std::uint32_t gave_up = 0;
-  for (std::uint64_t seed = 1; seed <= 100 && !HasFailure(); ++seed)
+  for (std::uint64_t seed = 1; seed <= 25 && !HasFailure(); ++seed)
     gave_up += a_day(seed, deadline);
-  EXPECT_GT(gave_up, 100u);
+  EXPECT_GT(gave_up, 25u);
 }
 
 /// One thread joins, in order; others take. Each taker sees the clients in the order they came.
