@@ -104,6 +104,11 @@ class MailServer:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, _MAIL_UID, _MAIL_UID)
 
+    def postconf(self, *arguments):
+        """postconf(1) on its Postfix, whose answer is returned. What it changes holds from the next start on."""
+        command = ["postconf", "-c", str(self.directory / "postfix/etc"), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
     # Running it
 
     def start(self):
