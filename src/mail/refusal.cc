@@ -147,6 +147,8 @@ std::size_t write_refusal(std::span<char> out, const RefusalStyle& style, Refusa
       writer.put("-ERR ");
       writer.put(words.pop3);
       writer.put(" ");
+      // fetchmail takes an -ERR without these words for a wrong password, and in time stops asking.
+      if (!is_permanent(words) && text != kUnavailable.text) writer.put("Service unavailable: ");
       writer.put_plain(text, kTextEnd);
       break;
     case Protocol::managesieve:

@@ -68,6 +68,8 @@ TEST(Refusal, by_protocol_and_reason) {
        "* BYE [CLIENTBUG] Protocol error: you spoke before the greeting\r\n"},
       {Protocol::pop3, Reason::resources,
        "-ERR [SYS/TEMP] Service temporarily unavailable, please try again later\r\n"},
+      {Protocol::pop3, Reason::sessions,
+       "-ERR [SYS/TEMP] Service unavailable: Too many sessions, please try again later\r\n"},
       {Protocol::pop3, Reason::banned, "-ERR [SYS/PERM] Access denied\r\n"},
       {Protocol::managesieve, Reason::no_backend,
        "BYE (TRYLATER) \"Service temporarily unavailable, please try again later\"\r\n"},
