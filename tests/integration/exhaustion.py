@@ -1,4 +1,4 @@
-"""More clients than there is room for: they are let go in order, nothing spins, and all is well when they leave."""
+"""More clients than there is room for: they are told so, nothing spins, and all is well when they leave."""
 
 import contextlib
 import resource
@@ -13,19 +13,22 @@ from smtp_server import SmtpServer
 
 NOFILE = 1100
 USABLE = (NOFILE - 512) // 2
+TO_BE_TOLD = 100  # at once; there is room for 128 beyond the limit
 QUICK = {"shutdown": {"drain": "2s"}}
 
 
 class Exhaustion(unittest.TestCase):
-    def test_clients_beyond_the_limit_are_let_go_in_order_and_served_later(self):
+    def test_clients_beyond_the_limit_are_told_so_and_served_later(self):
         with SmtpServer() as server, Poised(
             balanced({"smtp": ("smtp", [server.endpoint])}, **QUICK), nofile=NOFILE
         ) as poised, contextlib.ExitStack() as stack:
-            clients = [self.client(poised, stack) for _ in range(USABLE + 100)]
-            answers = [client.recv(4096)[:4] for client in clients]
-            served = answers.count(b"220 ")
-            self.assertEqual(USABLE, served)
-            self.assertEqual(len(clients) - served, answers.count(b""))  # an EOF, not a reset
+            clients = [self.client(poised, stack) for _ in range(USABLE + TO_BE_TOLD)]
+            answers = [client.recv(4096) for client in clients]
+            self.assertEqual(USABLE, sum(answer.startswith(b"220 ") for answer in answers))
+            told = [answer.startswith(b"421 4.3.2 mx.poise.test ") for answer in answers]
+            self.assertEqual(TO_BE_TOLD, sum(told))
+            for client in (c for c, was_told in zip(clients, told) if was_told):
+                self.assertEqual(b"", client.recv(4096))  # an EOF, not a reset
             self.assert_idle(poised)
             self.assert_recovers(poised, clients)
             self.assert_said(poised)
@@ -38,15 +41,18 @@ class Exhaustion(unittest.TestCase):
             room = processes.open_fds(poised.pid) + 101
             _, hard = resource.prlimit(poised.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(poised.pid, resource.RLIMIT_NOFILE, (room, hard))
-            # One after the other: 50 pairs fit. Those beyond are let go, or wait to be accepted.
-            clients, served = [], []
+            # One after the other: 50 pairs fit. Those beyond are told so, from the spare descriptors.
+            clients, served, told = [], [], 0
             for _ in range(70):
                 client = self.client(poised, stack)
                 clients.append(client)
-                if self.answer(client).startswith(b"220"):
+                answer = self.answer(client)
+                if answer.startswith(b"220"):
                     served.append(client)
+                told += answer.startswith(b"421 4.3.2 ")
             self.assertGreaterEqual(len(served), 45)
             self.assertLess(len(served), 55)
+            self.assertGreaterEqual(told, 4)
             self.assert_idle(poised)
             self.assert_said(poised)
             for client in served:  # those inside still work
