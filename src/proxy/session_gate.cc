@@ -390,8 +390,8 @@ bool Session::send_header(Core& core) {
   if (core.service(service_).send_proxy == config::SendProxy::v1) {
     length = mail::build_proxy_v1(header, client_address_, to);
   } else {
-    std::array<char, 16> id;
-    const auto end = fmt::format_to_n(id.begin(), id.size(), "{:x}", id_).out;
+    std::array<char, 20> id;  // as in our log, so that the two can be joined
+    const auto end = fmt::format_to_n(id.begin(), id.size(), "{}", id_).out;
     length =
         mail::build_proxy_v2(header, client_address_, to,
                              {id.data(), static_cast<std::size_t>(std::distance(id.begin(), end))});
