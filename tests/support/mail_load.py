@@ -62,14 +62,16 @@ class LoadServer:
         self._process.send_signal(signal.SIGCONT)
 
 
-def run(protocol, endpoint, *arguments, rate, duration, ledger=None, timeout=60):
-    """The report of `poise-load run`, an open loop of `rate` sessions a second for `duration` seconds."""
+def run(protocol, endpoint, *arguments, ledger=None, timeout=60, **amount):
+    """The report of `poise-load run`. `amount`: rate, duration (s), sessions, clients, as its options."""
     command = [_PROGRAM, "run", "--protocol", protocol, "--json", "-"]
-    command += ["--target", poised.endpoint_text(endpoint), "--rate", str(rate)]
-    command += ["--duration", f"{duration}s", "--greeting-timeout", "20s", *arguments]
+    command += ["--target", poised.endpoint_text(endpoint), "--greeting-timeout", "20s"]
+    for name, value in amount.items():
+        command += [f"--{name}", f"{value}s" if name == "duration" else str(value)]
+    command += arguments
     if ledger:
         command += ["--ledger", str(ledger)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout + duration)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     if done.returncode not in (0, 1):  # 1: sessions failed
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
     return json.loads(done.stdout)
