@@ -20,7 +20,7 @@ constexpr std::array kLines{
     Line{Feature::sticky, true},        Line{Feature::queue, true},
     Line{Feature::when_all_down, true}, Line{Feature::on_down, true},
     Line{Feature::send_proxy, true},    Line{Feature::source_address, true},
-    Line{Feature::transparent, false},  Line{Feature::slow_start, true},
+    Line{Feature::transparent, true},   Line{Feature::slow_start, true},
     Line{Feature::connect_rate, true},  Line{Feature::passive, true},
     Line{Feature::probe, true},         Line{Feature::probe_deep, true},
     Line{Feature::backend_names, true},

@@ -5,6 +5,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -96,8 +97,12 @@ int serve(config::Config config, const std::string& config_path,
   };
   const config::Admin admin_config = config.admin;
   if (!admin_config.socket.empty()) admin::prepare_folder(admin_config.socket, config.user);
+  const bool transparent =
+      std::any_of(config.pools.begin(), config.pools.end(),
+                  [](const config::Pool& pool) { return pool.source_address.client; });
   if (!config.user.empty())
-    if (auto changed = net::become(config.user, {.bind_low_ports = true}); !changed) {
+    if (auto changed = net::become(config.user, {.bind_low_ports = true, .raw = transparent});
+        !changed) {
       fmt::print(stderr, "poised: not started: {}\n", changed.error().text());
       return 1;
     }
