@@ -62,10 +62,11 @@ class LoadServer:
         self._process.send_signal(signal.SIGCONT)
 
 
-def run(protocol, endpoint, *arguments, ledger=None, timeout=60, **amount):
-    """The report of `poise-load run`. `amount`: rate, duration (s), sessions, clients, as its options."""
+def run(protocol, endpoint, *arguments, ledger=None, patience=20, timeout=60, **amount):
+    """The report of `poise-load run`. `amount`: rate, duration (s), sessions, clients, as its options. `patience`: s
+    for a greeting."""
     command = [_PROGRAM, "run", "--protocol", protocol, "--json", "-"]
-    command += ["--target", poised.endpoint_text(endpoint), "--greeting-timeout", "20s"]
+    command += ["--target", poised.endpoint_text(endpoint), "--greeting-timeout", f"{patience}s"]
     for name, value in amount.items():
         command += [f"--{name}", f"{value}s" if name == "duration" else str(value)]
     command += arguments
