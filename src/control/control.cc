@@ -10,9 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "control/machine.h"
 #include "net/limits.h"
-#include "net/socket.h"
-#include "net/transparent.h"
 
 namespace poise::control {
 
@@ -137,29 +136,10 @@ std::uint32_t Control::sessions_usable() {
   return usable;
 }
 
-/// Without the capability nobody could be served; routes may still be set while we run.
-Result<void> Control::check_transparent() {
-  for (const config::Pool& pool : config_.pools) {
-    if (!pool.source_address.client) continue;
-    if (auto allowed = net::check_transparent(); !allowed) return allowed;
-    for (const config::Backend& backend : pool.backends) {
-      if (!backend.literal) continue;  // a host name, not resolved yet
-      if (auto routed = net::check_return_route(*backend.literal); !routed)
-        log_.message(LogLevel::warning, "backend {}/{}: {}", pool.name, backend.name,
-                     routed.error().text());
-    }
-  }
-  return {};
-}
-
 Result<void> Control::start() {
-  for (const config::Service& service : config_.services)
-    if (auto known = net::check_congestion(service.congestion); !known)
-      return Error{"service " + service.name, known.error().text()};
-  for (const config::Pool& pool : config_.pools)
-    if (auto known = net::check_congestion(pool.congestion); !known)
-      return Error{"pool " + pool.name, known.error().text()};
-  if (auto possible = check_transparent(); !possible) return possible;
+  if (auto able = check_machine(config_); !able) return able;
+  for (const std::string& each : missing_routes(config_))
+    log_.message(LogLevel::warning, "{}", each);
   if (auto opened = loop_.open(handled_signals()); !opened) return opened;
   registries_.sessions_max = sessions_usable();
   auto opened = listeners_.open_missing(config_, config_.workers);

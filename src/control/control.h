@@ -78,7 +78,6 @@ class Control {
   void cut(const std::string& why);
   [[nodiscard]] std::uint32_t sessions() const;
   [[nodiscard]] std::uint32_t sessions_usable();
-  Result<void> check_transparent();
   void log_totals();
 
   config::Config config_;

@@ -8,6 +8,7 @@
 #include "config/difference.h"
 #include "config/load.h"
 #include "control/commands.h"
+#include "control/machine.h"
 #include "net/limits.h"
 
 /// `poisectl doctor`: what about this machine and this process will hurt, before it does.
@@ -64,6 +65,8 @@ std::vector<Finding> Commands::doctor() const {
   else
     bad(fmt::format("only {} local ports towards each backend", last_port - first_port + 1),
         "sysctl net.ipv4.ip_local_port_range='10240 65535'");
+
+  for (const std::string& each : missing_routes(ground_.config)) bad(each, "");
 
   const std::uint64_t dropped = ground_.log.dropped();
   if (dropped == 0)

@@ -7,7 +7,7 @@
 #include "config/difference.h"
 #include "config/load.h"
 #include "control/commands.h"
-#include "net/limits.h"
+#include "control/machine.h"
 
 /// Reload in place: the file is read and checked whole, what can fail is tried, and only then does
 /// anything change.
@@ -44,16 +44,6 @@ std::vector<std::string> texts(const std::vector<config::Problem>& problems) {
   return out;
 }
 
-Result<void> check_congestion(const config::Config& config) {
-  for (const config::Service& service : config.services)
-    if (auto known = net::check_congestion(service.congestion); !known)
-      return Error{"service " + service.name, known.error().text()};
-  for (const config::Pool& pool : config.pools)
-    if (auto known = net::check_congestion(pool.congestion); !known)
-      return Error{"pool " + pool.name, known.error().text()};
-  return {};
-}
-
 }  // namespace
 
 void Commands::reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer) {
@@ -77,8 +67,10 @@ void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadV
   if (view.errors.empty() && loaded.config) {
     keep_what_needs_a_restart(ground_.config, *loaded.config, view.warnings);
     view.changes = config::differences(ground_.config, *loaded.config);
-    if (auto known = check_congestion(*loaded.config); !known)
-      view.errors.push_back(known.error().text());
+    if (auto able = check_machine(*loaded.config); !able)
+      view.errors.push_back(able.error().text());
+    for (std::string& each : missing_routes(*loaded.config))
+      view.warnings.push_back(std::move(each));
     // A dry run opens new listeners too: whether that works is what it is asked.
     auto missing = ground_.listeners.open_missing(*loaded.config,
                                                   static_cast<unsigned>(ground_.workers.size()));
