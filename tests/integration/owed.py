@@ -4,6 +4,7 @@ is not cut, and the message is accepted once, even when poised is told to stop m
 
 import concurrent.futures
 import contextlib
+import copy
 import smtplib
 import socket
 import time
@@ -68,6 +69,22 @@ class Owed(unittest.TestCase):
             self.assertGreater(time.monotonic() - begun, 1)
             for each in sending:
                 each.result()
+        self.demand_once(names)
+
+    def test_accepted_once_although_its_server_is_taken_out_of_the_file_meanwhile(self):
+        names = [f"removed-{number}@owed.test" for number in range(10)]
+        with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(11) as many:
+            poised = self.start(stack)
+            sending = [many.submit(self.send, poised, name) for name in names]
+            time.sleep(THINKS / 2)
+            config = copy.deepcopy(poised.config)
+            del config["pools"][0]["backends"][0]
+            poised.reload(config)
+            self.assertEqual([], poised.events("session"))  # all of them are still owed their answer
+            for each in sending:
+                each.result()
+            lines = poised.sessions(at_least=len(names))
+            self.assertEqual({"be1", "be2"}, {line["backend"] for line in lines})
         self.demand_once(names)
 
     def test_whose_turn_it_is_is_cut_when_idle(self):

@@ -1,4 +1,4 @@
-"""The queue: when every server is full clients wait in order, whichever worker they came to, and no longer than told."""
+"""The queue: when every server is full clients wait in order, whichever worker they came to, no longer than told."""
 
 import concurrent.futures
 import contextlib
