@@ -48,6 +48,13 @@ class LoadServer:
         if not self._process.stdout.readline().startswith("ready"):
             raise RuntimeError(f"server {self.name} did not start")
 
+    def turn(self, *faults):
+        """From now on it has these."""
+        self.kill()
+        for fault in faults:
+            self._command += ["--fault", fault]
+        self.start()
+
     def kill(self):
         """Dies as a crash would."""
         if self._process:
