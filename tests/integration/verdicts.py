@@ -68,6 +68,7 @@ class Postscreen(unittest.TestCase):
             return greeting + read_all(client)
 
     def test_an_early_talker_is_postscreens_to_judge(self):
+        """Whether its words come before the teaser or cross it: they are passed on at once."""
         poised = self.start()
         sources = [f"127.67.0.{number + 1}" for number in range(8)]
         with concurrent.futures.ThreadPoolExecutor(8) as many:
@@ -83,7 +84,6 @@ class Postscreen(unittest.TestCase):
         self.assertIn("PASS NEW [127.67.1.1]", log)
         self.assertTrue(nice.startswith(b"220-"))
         lines = poised.sessions(at_least=len(sources) + 1)
-        self.assertEqual(len(sources), sum(line["early"] == "1" for line in lines))
         self.assertEqual({1}, {line["tries"].count(":") for line in lines})
 
     def test_the_teaser_is_not_held_back(self):
