@@ -155,13 +155,13 @@ struct Monitor::Thread {
     if (result.tls) seen.tls = result.tls;
   }
 
-  void probe_now(BackendId backend, std::function<void(std::optional<ProbeResult>)> tell) {
+  void request_of(BackendId backend, bool deep,
+                  const std::function<void(std::optional<ProbeRequest>)>& tell) {
     const Target* target = roster.target(backend);
     if (target == nullptr || !target->probed() || !target->address) return tell(std::nullopt);
-    ProbeRequest request = probe_request(*target, target->probed_deep() ? Tier::deep : Tier::cheap);
+    ProbeRequest request = probe_request(*target, deep ? Tier::deep : Tier::cheap);
     request.keep_transcript = true;
-    start_probe(std::move(request),
-                [tell = std::move(tell)](const ProbeResult& result) { tell(result); });
+    tell(std::move(request));
   }
 
   Monitor& monitor;
@@ -245,9 +245,16 @@ void Monitor::set_names(std::vector<std::string> names) {
   post([names = std::move(names)](Thread& self) { self.resolver->set_names(names); });
 }
 
-void Monitor::probe_now(BackendId backend, std::function<void(std::optional<ProbeResult>)> done) {
-  post([backend, done = std::move(done)](Thread& self) mutable {
-    self.probe_now(backend, std::move(done));
+void Monitor::request_of(BackendId backend, bool deep,
+                         std::function<void(std::optional<ProbeRequest>)> done) {
+  post([backend, deep, done = std::move(done)](Thread& self) {
+    self.request_of(backend, deep, done);
+  });
+}
+
+void Monitor::probe(ProbeRequest request, std::function<void(const ProbeResult&)> done) {
+  post([request = std::move(request), done = std::move(done)](Thread& self) {
+    self.start_probe(request, done);
   });
 }
 

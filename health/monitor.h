@@ -78,9 +78,15 @@ class Monitor {
   /// Replaces the names to resolve. Control thread.
   void set_names(std::vector<std::string> names);
 
-  /// Any thread. Probes at once, besides what is due and without a verdict: for an operator's eyes.
-  /// `done` is called in the health thread, with nothing when there is no such target.
-  void probe_now(BackendId backend, std::function<void(std::optional<ProbeResult>)> done);
+  // For an operator's eyes: besides what is due and without a verdict. Any thread; `done` is called
+  // in the health thread, or never when that ends first.
+
+  /// What a probe of this backend says, cheap or deep; nothing when it is no target with an address
+  /// and a probe.
+  void request_of(BackendId backend, bool deep,
+                  std::function<void(std::optional<ProbeRequest>)> done);
+  /// Probes at once.
+  void probe(ProbeRequest request, std::function<void(const ProbeResult&)> done);
   /// Any thread. There is a reason to look; rate-limited.
   void probe_soon(BackendId backend);
   /// Any thread.

@@ -23,6 +23,7 @@
 namespace poise {
 namespace {
 
+using health::Path;
 using health::ProbeRequest;
 using health::ProbeResult;
 
@@ -31,9 +32,6 @@ constexpr std::size_t kParallel = 5;  ///< of --count
 
 /// Where nobody accepts mail for: RFC 2606. Nothing is ever sent there: the test ends before DATA.
 constexpr const char* kElsewhere = "postmaster@example.net";
-/// Clients that are nobody's neighbour: RFC 5737, RFC 3849.
-constexpr const char* kStranger4 = "192.0.2.1";
-constexpr const char* kStranger6 = "2001:db8::1";
 
 const std::map<std::string, config::ProbeType> kTypes = [] {
   std::map<std::string, config::ProbeType> types;
@@ -165,13 +163,6 @@ Result<Address> resolve(const config::Endpoint& endpoint) {
   return address;
 }
 
-std::pair<Address, Address> claim(const char* stranger, const Address& destination) {
-  const Address source = *Address::from_ip(stranger, 40000);
-  if (source.family == destination.family) return {source, destination};
-  return {source,
-          *Address::from_ip(source.is_v4() ? "192.0.2.25" : "2001:db8::25", destination.port)};
-}
-
 // The three things that can be asked
 
 int probe(const ProbeArguments& arguments, const ProbeRequest& request, bool resolved,
@@ -206,7 +197,7 @@ int relay_test(const ProbeArguments& arguments, ProbeRequest request) {
   paths.push_back({"our own address, no header", request, {}});
   request.send_proxy = v1 ? config::SendProxy::v1 : config::SendProxy::v2;
   paths.push_back({fmt::format("our own address, PROXY {}", version), request, {}});
-  request.proxy_claim = claim(request.address.is_v4() ? kStranger4 : kStranger6, request.address);
+  request.proxy_claim = health::stranger(request.address.is_v4(), request.address);
   paths.push_back(
       {fmt::format("PROXY {} as {}", version, request.proxy_claim->first.ip_text()), request, {}});
   run(paths);
@@ -217,22 +208,10 @@ int relay_test(const ProbeArguments& arguments, ProbeRequest request) {
   return verdict.good ? 0 : kExitNotGood;
 }
 
-int proxy_doctor(const ProbeArguments& arguments, ProbeRequest request) {
-  std::vector<Path> paths;
-  const auto add = [&](const char* name, config::SendProxy version, const char* stranger) {
-    request.send_proxy = version;
-    request.proxy_claim.reset();
-    if (stranger != nullptr) request.proxy_claim = claim(stranger, request.address);
-    paths.push_back({name, request, {}});
-  };
-  add("none", config::SendProxy::off, nullptr);
-  add("v1 TCP4", config::SendProxy::v1, kStranger4);
-  add("v1 TCP6", config::SendProxy::v1, kStranger6);
-  add("v2 INET", config::SendProxy::v2, kStranger4);
-  add("v2 INET6", config::SendProxy::v2, kStranger6);
-  add("v2 LOCAL", config::SendProxy::v2, nullptr);
+int proxy_doctor(const ProbeArguments& arguments, const ProbeRequest& request) {
+  std::vector<Path> paths = health::header_paths(request);
   run(paths);
-  const RelayVerdict verdict = judge_headers(paths);
+  const health::HeaderVerdict verdict = health::judge_headers(paths);
   fmt::print("{}\n", arguments.json
                          ? json_of(arguments.address, paths, verdict.good, verdict.sentence)
                          : text_of(arguments.address, paths, verdict.sentence));

@@ -116,22 +116,34 @@ TEST_F(monitor_thread, says_what_became_of_each_and_counts_probes) {
 TEST_F(monitor_thread, probes_by_hand_and_says_when_there_is_nobody) {
   ASSERT_TRUE(monitor.start());
   monitor.set_targets({target(0)});
+  std::optional<ProbeRequest> request;
   std::optional<ProbeResult> seen;
   int calls = 0;
-  const auto tell = [&](std::optional<ProbeResult> result) {
+  const auto told = [&](std::optional<ProbeRequest> what) {
     const std::lock_guard lock(mutex);
-    seen = std::move(result);
+    request = std::move(what);
     ++calls;
     changed.notify_all();
   };
-  monitor.probe_now(BackendId{0}, tell);
+  monitor.request_of(BackendId{0}, true, told);
   ASSERT_TRUE(wait([&] { return calls == 1; }));
-  ASSERT_TRUE(seen);
+  ASSERT_TRUE(request);
+  EXPECT_TRUE(request->deep);
+  monitor.request_of(BackendId{0}, false, told);
+  ASSERT_TRUE(wait([&] { return calls == 2; }));
+  ASSERT_TRUE(request);
+  EXPECT_FALSE(request->deep);
+  monitor.probe(*request, [&](const ProbeResult& result) {
+    const std::lock_guard lock(mutex);
+    seen = result;
+    changed.notify_all();
+  });
+  ASSERT_TRUE(wait([&] { return seen.has_value(); }));
   EXPECT_TRUE(seen->good());
   EXPECT_FALSE(seen->transcript.empty());
-  monitor.probe_now(BackendId{7}, tell);
-  ASSERT_TRUE(wait([&] { return calls == 2; }));
-  EXPECT_FALSE(seen);
+  monitor.request_of(BackendId{7}, false, told);
+  ASSERT_TRUE(wait([&] { return calls == 3; }));
+  EXPECT_FALSE(request);
 }
 
 TEST_F(monitor_thread, many_threads_may_tell_it_things_while_targets_change) {
