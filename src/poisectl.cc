@@ -92,6 +92,20 @@ int reload(const Session& session, bool dry_run, const std::string& reason) {
   return done ? kDone : kRefused;
 }
 
+/// Exits 1 when what was seen is not good, as poised --probe does.
+int probe_now(const Session& session, const std::string& backend, bool deep) {
+  Client client = session.client();
+  const auto answer = client.ask({{"command", "probe"}, {"backend", backend}, {"deep", deep}});
+  if (!answer) return no_daemon(answer.error());
+  if (!answer->value("ok", false)) {
+    fmt::print(stderr, "poisectl: {}\n", answer->value("error", "refused"));
+    return kRefused;
+  }
+  const Json& result = (*answer)["result"];
+  fmt::print("{}", session.json ? result.dump(2) + "\n" : show_probe(result, session.screen));
+  return result.value("good", false) ? kDone : kRefused;
+}
+
 // ---- wait ----
 
 /// The backends that `target` means: pool/name or host/NAME.
@@ -279,11 +293,11 @@ int main(int argc, char** argv) {
       "service.\n"
       "Exit: 0 done, 1 refused (with the reason), 2 usage, 3 no daemon.");
 
-  std::string reason, target, over, source, service, backend, address, since, what, path;
+  std::string reason, target, pool, over, source, service, backend, address, since, what, path;
   std::uint64_t id = 0, limit = 1000;
   double timeout = 0, interval = 2;
   unsigned count = 0;
-  bool check = false, dry_run = false, plain = false;
+  bool check = false, dry_run = false, plain = false, deep = false, and_kick = false;
   const Screen& screen = session.screen;
   const auto with_reason = [&reason](CLI::App* command) {
     command->add_option("--reason", reason, "Why; remembered and shown");
@@ -318,10 +332,20 @@ int main(int argc, char** argv) {
   view("services", "What clients connect to", show_services);
   view("backends", "The servers: state, weight, sessions, reason", show_backends);
   view("config", "The configuration that runs, with every default", as_json);
-  view("sticky", "Which source stays on which server", as_json);
   view("refusals", "The last clients that were refused, and the servers' words", show_troubled);
   view("retries", "The last clients that a second server was tried for", show_troubled);
-  view("bans", "Whom we don't serve", as_json);
+  view("bans", "Whom we don't serve", show_bans);
+  auto* const sticky = show->add_subcommand("sticky", "Which source stays on which server");
+  sticky->add_option("--backend", backend, "On this backend");
+  sticky->add_option("--source", source, "Of this address or network");
+  sticky->add_option("--limit", limit, "So many at most")->capture_default_str();
+  sticky->callback([&] {
+    Json request = filter();
+    request["command"] = "show sticky";
+    request["limit"] = limit;
+    code = ask(session, request,
+               [&screen](const Json& result) { return show_sticky(result, screen); });
+  });
   auto* const sessions = show->add_subcommand("sessions", "The open sessions");
   sessions->add_option("--service", service, "Of this service");
   sessions->add_option("--backend", backend, "On this backend");
@@ -352,15 +376,23 @@ int main(int argc, char** argv) {
 
   auto* const probe = app.add_subcommand("probe", "Probes a backend now and says what it saw");
   probe->add_option("BACKEND", backend)->required();
-  probe->callback([&] {
-    code = ask(session, {{"command", "probe"}, {"backend", backend}}, show_said);
-  });
+  probe->add_flag("--deep", deep, "The pool's deep probe");
+  probe->callback([&] { code = probe_now(session, backend, deep); });
 
   auto* const doctor = app.add_subcommand("doctor", "What about this machine will hurt");
   doctor->callback([&] {
+    if (!pool.empty()) {
+      code = ask(session, {{"command", "doctor proxy"}, {"pool", pool}},
+                 [&screen](const Json& result) { return show_headers(result, screen); });
+      return;
+    }
     code = ask(session, {{"command", "doctor"}},
                [&screen](const Json& result) { return show_doctor(result, screen); });
   });
+  doctor->require_subcommand(0, 1);
+  auto* const headers = doctor->add_subcommand(
+      "proxy", "Which PROXY headers the servers of a pool take, and what to set on which side");
+  headers->add_option("POOL", pool)->required();
 
   struct Verb {
     const char *name, *help;
@@ -432,16 +464,22 @@ int main(int argc, char** argv) {
   ban->add_option("VERB", what)->required()->check(CLI::IsMember({"add", "del", "list"}));
   ban->add_option("NET", source, "An address or a network");
   ban->add_option("--for", duration, "For 1h; for ever if not given");
+  ban->add_flag("--kick", and_kick, "With add: ends the sessions from there at once");
   ban->callback([&] {
     if (what != "list" && source.empty()) {
       fmt::print(stderr, "poisectl: ban {} needs an address or a network\n", what);
       code = kUsage;
       return;
     }
-    const std::string name = what == "list" ? "show bans" : "ban";
+    if (what == "list") {
+      code = ask(session, {{"command", "show bans"}},
+                 [&screen](const Json& result) { return show_bans(result, screen); });
+      return;
+    }
     code = ask(session,
-               {{"command", name},
+               {{"command", "ban"},
                 {"verb", what},
+                {"kick", and_kick},
                 {"source", source},
                 {"for", duration},
                 {"reason", reason}},

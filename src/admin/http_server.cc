@@ -72,12 +72,11 @@ std::string parameter(const mg_request_info& info, const char* name) {
 std::optional<Json> request_for(std::string_view path, const mg_request_info& info) {
   for (const char* command : {"status", "doctor"})
     if (path == command) return Json{{"command", command}};
-  for (const char* view :
-       {"services", "backends", "refusals", "retries", "sticky", "bans", "config"})
+  for (const char* view : {"services", "backends", "refusals", "retries", "bans", "config"})
     if (path == view) return Json{{"command", fmt::format("show {}", view)}};
   if (path == "events") return Json{{"command", "events"}, {"since", parameter(info, "since")}};
-  if (path == "sessions")
-    return Json{{"command", "show sessions"},
+  if (path == "sessions" || path == "sticky")
+    return Json{{"command", fmt::format("show {}", path)},
                 {"service", parameter(info, "service")},
                 {"backend", parameter(info, "backend")},
                 {"source", parameter(info, "source")}};

@@ -26,6 +26,57 @@ std::string_view name_of(Verdict verdict) {
   return "critical";
 }
 
+double seconds(std::chrono::microseconds time) {
+  return std::chrono::duration<double>(time).count();
+}
+
+std::string_view name_of(health::TranscriptLine::From from) {
+  switch (from) {
+    case health::TranscriptLine::From::us:
+      return "us";
+    case health::TranscriptLine::From::server:
+      return "server";
+    case health::TranscriptLine::From::note:
+      break;
+  }
+  return "note";
+}
+
+Json certificate(const TlsFacts& facts) {
+  return {{"protocol", facts.protocol},
+          {"cipher", facts.cipher},
+          {"subject", facts.subject},
+          {"issuer", facts.issuer},
+          {"names", facts.names},
+          {"chain_length", facts.chain_length},
+          {"not_before", facts.not_before},
+          {"not_after", facts.not_after},
+          {"fingerprint", facts.fingerprint},
+          {"verified", facts.verified},
+          {"verify_result", facts.verify_result}};
+}
+
+void add_result(Json& json, const health::ProbeResult& result) {
+  Json transcript = Json::array();
+  for (const health::TranscriptLine& line : result.transcript)
+    transcript.push_back(
+        {{"at_seconds", seconds(line.at)}, {"from", name_of(line.from)}, {"text", line.text}});
+  json["good"] = result.good();
+  json["outcome"] = poise::name_of(result.outcome);
+  json["reply"] = result.words;
+  json["step"] = result.step;
+  json["duration_seconds"] = seconds(result.total);
+  json["connect_seconds"] = seconds(result.connect);
+  json["greeting_seconds"] = seconds(result.greeting);
+  json["deep"] = result.deep;
+  json["deep_step_failed"] = result.deep_step_failed;
+  json["auth_failed"] = result.auth_failed;
+  json["local_fault"] = result.local_fault;
+  json["rcpt_code"] = result.rcpt_code;
+  json["tls"] = result.tls ? certificate(*result.tls) : Json();
+  json["transcript"] = std::move(transcript);
+}
+
 }  // namespace
 
 std::string text_of(const Json& json) {
@@ -128,6 +179,45 @@ Json to_json(const control::WhyView& view) {
           {"client", view.client.ip_text()},
           {"backend", view.backend},
           {"steps", view.steps}};
+}
+
+Json to_json(const control::StickyList& list) {
+  Json entries = Json::array();
+  for (const control::StickyView& each : list.entries)
+    entries.push_back({{"pool", each.pool},
+                       {"source", fmt::format("{}/{}", each.source.ip_text(), each.prefix)},
+                       {"backend", each.backend},
+                       {"idle", each.idle.count()}});
+  return {{"matching", list.matching}, {"entries", std::move(entries)}};
+}
+
+Json to_json(const control::Ban& ban) {
+  return {{"network", ban.network.text()},
+          {"since", time_of(ban.since)},
+          {"until", ban.until ? time_of(*ban.until) : Json()},
+          {"reason", ban.reason},
+          {"user", ban.user}};
+}
+
+Json to_json(const control::ProbeView& view) {
+  Json json{{"backend", view.backend},
+            {"address", view.address.text()},
+            {"type", config::name_of(view.type)}};
+  add_result(json, view.result);
+  return json;
+}
+
+Json to_json(const control::HeadersView& view) {
+  Json paths = Json::array();
+  for (const health::Path& each : view.paths) {
+    Json path{{"path", each.name}};
+    add_result(path, each.result);
+    paths.push_back(std::move(path));
+  }
+  return {{"backend", view.backend},
+          {"good", view.verdict.good},
+          {"sentence", view.verdict.sentence},
+          {"paths", std::move(paths)}};
 }
 
 Json to_json(const control::Finding& finding) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "control/bans.h"
 #include "control/events.h"
 #include "control/views.h"
 #include "log/recent.h"
@@ -21,6 +22,11 @@ Json to_json(const control::SessionList& list);
 Json to_json(const control::Event& event);
 Json to_json(const control::StatusView& view);
 Json to_json(const control::WhyView& view);
+Json to_json(const control::StickyList& list);
+Json to_json(const control::Ban& ban);
+/// The members of `poised --probe --json`.
+Json to_json(const control::ProbeView& view);
+Json to_json(const control::HeadersView& view);
 Json to_json(const control::Finding& finding);
 Json to_json(const control::ReloadView& view);
 Json to_json(const log::RecentSession& session);

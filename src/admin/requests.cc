@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 
 #include "config/nearest.h"
@@ -83,12 +84,15 @@ class Arguments {
     filter.id = number("id", 0);
     filter.service = text("service");
     filter.backend = text("backend");
-    if (const std::string source = text("source"); !source.empty()) {
-      const auto network = config::parse_network(source);
-      if (!network) throw Misuse(fmt::format("\"source\": {}", network.error().text()));
-      filter.source = *network;
-    }
+    filter.source = network("source");
     return filter;
+  }
+  [[nodiscard]] std::optional<Network> network(const char* key) const {
+    const std::string value = text(key);
+    if (value.empty()) return std::nullopt;
+    const auto parsed = config::parse_network(value);
+    if (!parsed) throw Misuse(fmt::format("\"{}\": {}", key, parsed.error().text()));
+    return *parsed;
   }
 
  private:
@@ -110,8 +114,21 @@ void set_admin(Commands& commands, const Arguments& arguments, const By& by, con
       commands.set_admin(arguments.text("target", true), admin, arguments.duration("over"), by)));
 }
 
-void not_yet(const Answer& answer, std::string_view what) {
-  answer(bad(fmt::format("{}: not available yet in this version", what), kRefused));
+/// Sessions that are open go on, unless "kick" is said too.
+void ban(Commands& commands, const Arguments& arguments, const By& by, const Answer& answer) {
+  control::SessionFilter filter;
+  filter.source = arguments.network("source");
+  if (!filter.source) throw Misuse("\"source\" is missing");
+  const std::string verb = arguments.text("verb", true);
+  if (verb == "del") return answer(said(commands.unban(*filter.source, by)));
+  if (verb != "add") throw Misuse("\"verb\" is add or del");
+  auto banned = commands.ban(*filter.source, arguments.duration("for"), by);
+  if (!banned || !arguments.flag("kick")) return answer(said(banned));
+  commands.kick(filter, by, [answer, all = *banned](const Result<std::uint64_t>& ended) mutable {
+    if (!ended) return answer(bad(ended.error().text(), kRefused));
+    all.push_back(fmt::format("{} sessions ended", *ended));
+    answer(good(all));
+  });
 }
 
 const std::vector<Command>& table() {
@@ -148,12 +165,14 @@ const std::vector<Command>& table() {
          answer(good(to_json(commands.retries())));
        }},
       {"show sticky", false,
-       [](Commands&, const Arguments&, const By&, const Answer& answer) {
-         not_yet(answer, "show sticky");
+       [](Commands& commands, const Arguments& arguments, const By&, const Answer& answer) {
+         const std::uint64_t limit = arguments.number("limit", kSessionsDefault);
+         answer(answer_of(
+             commands.sticky(arguments.filter(), std::min<std::uint64_t>(limit, kSessionsMax))));
        }},
       {"show bans", false,
-       [](Commands&, const Arguments&, const By&, const Answer& answer) {
-         not_yet(answer, "show bans");
+       [](Commands& commands, const Arguments&, const By&, const Answer& answer) {
+         answer(good(to_json(commands.bans())));
        }},
       {"events", false,
        [](Commands& commands, const Arguments& arguments, const By&, const Answer& answer) {
@@ -174,8 +193,17 @@ const std::vector<Command>& table() {
          answer(good(metrics::expose(commands.facts())));
        }},
       {"probe", true,
-       [](Commands&, const Arguments&, const By&, const Answer& answer) {
-         not_yet(answer, "probe");
+       [](Commands& commands, const Arguments& arguments, const By&, const Answer& answer) {
+         commands.probe(
+             arguments.text("backend", true), arguments.flag("deep"),
+             [answer](const Result<control::ProbeView>& view) { answer(answer_of(view)); });
+       }},
+      {"doctor proxy", true,
+       [](Commands& commands, const Arguments& arguments, const By&, const Answer& answer) {
+         commands.doctor_proxy(arguments.text("pool", true),
+                               [answer](const Result<std::vector<control::HeadersView>>& views) {
+                                 answer(answer_of(views));
+                               });
        }},
       {"drain", true,
        [](Commands& commands, const Arguments& arguments, const By& by, const Answer& answer) {
@@ -204,8 +232,8 @@ const std::vector<Command>& table() {
          });
        }},
       {"ban", true,
-       [](Commands&, const Arguments&, const By&, const Answer& answer) {
-         not_yet(answer, "ban");
+       [](Commands& commands, const Arguments& arguments, const By& by, const Answer& answer) {
+         ban(commands, arguments, by, answer);
        }},
       {"reload", true,
        [](Commands& commands, const Arguments& arguments, const By& by, const Answer& answer) {

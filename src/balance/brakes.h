@@ -47,6 +47,13 @@ class Brakes {
   /// prefix. The length of the pause that begins with it, in ms; 0: none.
   std::int64_t failed(std::uint32_t prefix_hash, std::int64_t now_ms);
 
+  /// For a trial pick on a copy of a pool's state.
+  void copy(const Brakes& from) {
+    pending_ = from.pending_.load();
+    streak_ = from.streak_.load();
+    paused_until_ms_ = from.paused_until_ms_.load();
+  }
+
   [[nodiscard]] std::uint32_t pending() const { return pending_.load(std::memory_order_relaxed); }
 
  private:

@@ -60,6 +60,15 @@ class RateLimiter {
   /// Gives a token back that was taken and not used: another limit said no.
   void give_back(const Pace& pace) { full_at_.fetch_sub(pace.interval, std::memory_order_relaxed); }
 
+  /// How much of the bucket is used up, 0 to 1; 0 without a limit.
+  [[nodiscard]] double used(const Pace& pace, Time now) const {
+    if (pace.interval == 0) return 0;
+    const double ahead =
+        static_cast<double>(full_at_.load(std::memory_order_relaxed) - now.count());
+    const double whole = static_cast<double>(pace.tolerance + pace.interval);
+    return std::clamp(ahead / whole, 0.0, 1.0);
+  }
+
   /// From when on admit() says yes, if nobody else takes that token: for who waits.
   [[nodiscard]] Time next(const Pace& pace) const {
     if (pace.interval == 0) return Time::min();

@@ -80,6 +80,16 @@ Admission SourceTable::admit(const Address& source, Time now, const SourceLimits
   return admission;
 }
 
+SourceLook SourceTable::look(const Address& source, Time now, const Pace& rate) const {
+  Shard& shard = shards_[hash_ip(source, ~hash_key_) % kShards];
+  const std::lock_guard lock(shard.mutex);
+  const std::uint32_t index = shard.map.find(source);
+  if (index == shard.map.kNone) return {};
+  const Value& value = shard.map[index].value;
+  return {.sessions = value.sessions,
+          .too_fast = rate.interval != 0 && !rate.take(value.full_at, now.count())};
+}
+
 void SourceTable::leave(SourceTicket ticket) {
   if (!ticket) return;
   Shard& shard = shards_[ticket.value % kShards];

@@ -42,6 +42,12 @@ struct SourceRow {
   std::uint32_t refused = 0;  ///< since it is in the table; stops at its largest value
 };
 
+/// What admit() would find of a source.
+struct SourceLook {
+  std::uint32_t sessions = 0;
+  bool too_fast = false;
+};
+
 /// Sources are compared as given: cut them to the service's prefix first (masked()), and leave
 /// those on the `except` list out. Any thread may call anything; a call holds the mutex of one
 /// shard (of kShards) for some hundred nanoseconds at most, top() one after the other.
@@ -62,6 +68,9 @@ class SourceTable {
   /// refused one takes no token and has no ticket. With mode `log` it is counted all the same and
   /// the verdict is what would have been said. Without memory for another source: ok, not counted.
   [[nodiscard]] Admission admit(const Address& source, Time now, const SourceLimits& limits);
+
+  /// For an operator's eyes: nothing is counted.
+  [[nodiscard]] SourceLook look(const Address& source, Time now, const Pace& rate) const;
 
   /// The session has ended. An empty ticket is ignored.
   void leave(SourceTicket ticket);

@@ -101,6 +101,15 @@ std::optional<BackendId> StickyTable::find(const Address& source, Time now) {
   return shard.map[index].value.backend;
 }
 
+std::optional<BackendId> StickyTable::look(const Address& source, Time now) const {
+  Shard& shard = shard_of(source);
+  const std::lock_guard lock(shard.mutex);
+  const std::uint32_t index = shard.map.find(source);
+  if (index == shard.map.kNone || outlived(shard.map[index].value, to_tick(now)))
+    return std::nullopt;
+  return shard.map[index].value.backend;
+}
+
 Placement StickyTable::insert_if_absent(const Address& source, BackendId backend, Time now) {
   Shard& shard = shard_of(source);
   const std::lock_guard lock(shard.mutex);

@@ -56,6 +56,9 @@ class StickyTable {
   /// The backend of this source, if it has one.
   [[nodiscard]] std::optional<BackendId> find(const Address& source, Time now);
 
+  /// The same for an operator's eyes: nothing is renewed or taken away.
+  [[nodiscard]] std::optional<BackendId> look(const Address& source, Time now) const;
+
   /// Remembers `backend` for a source that has none. Else changes nothing and says whom the source
   /// has: of two workers that picked for it at the same time the second follows the first. Without
   /// memory for it the answer is as if it had worked.
@@ -114,7 +117,9 @@ class StickyTable {
     LruMap<Value> map;
   };
 
-  Shard& shard_of(const Address& source) { return shards_[hash_ip(source, ~hash_key_) % kShards]; }
+  Shard& shard_of(const Address& source) const {
+    return shards_[hash_ip(source, ~hash_key_) % kShards];
+  }
   [[nodiscard]] bool outlived(const Value& value, Tick now) const;
   std::uint32_t find_live(Shard& shard, const Address& source, Tick now);
   void put(Shard& shard, const Address& source, BackendId backend, Tick now);

@@ -273,6 +273,9 @@ void Commands::restore() {
                         "what operators had decided before the restart is not known: {}",
                         loaded.error().text());
   restore_services();
+  for (const Ban& over : ground_.states.bans().expire(std::chrono::system_clock::now()))
+    record("ban_over", over.network.text(), "its time ended before this start", {});
+  ground_.world.set_bans(ground_.states.bans().networks());
 }
 
 /// Of those configured; backends get theirs when they enter the table.
@@ -283,10 +286,66 @@ void Commands::restore_services() {
 }
 
 void Commands::resume() {
+  await_ban_end();
   for (const BackendStatus& each : std::as_const(ground_.world).backends().all())
     if (each.admin.admin == Admin::draining) begin_drain(each.id, milliseconds(0));
   for (const auto& [name, state] : std::as_const(ground_.world).service_admin())
     if (state.admin == Admin::draining) begin_drain(name, milliseconds(0));
+}
+
+// ---- bans ----
+
+std::vector<Ban> Commands::bans() const {
+  std::vector<Ban> all;
+  for (const auto& [network, ban] : ground_.states.bans().all()) all.push_back(ban);
+  return all;
+}
+
+Commands::Said Commands::ban(const Network& network, milliseconds lasts, const By& by) {
+  const WallTime now = std::chrono::system_clock::now();
+  Ban ban{.network = network, .since = now, .until = {}, .reason = by.reason, .user = by.user};
+  if (lasts.count() > 0) ban.until = now + lasts;
+  if (auto added = ground_.states.bans().add(std::move(ban)); !added) return added.error();
+  const std::string what =
+      lasts.count() > 0 ? "banned for " + config::format_duration(lasts) : "banned";
+  record("ban", network.text(), what, by);
+  publish_bans();
+  return std::vector<std::string>{network.text() + ": " + what};
+}
+
+Commands::Said Commands::unban(const Network& network, const By& by) {
+  if (!ground_.states.bans().remove(network)) {
+    const Ban* wider = ground_.states.bans().of(network.base);
+    return Error{"", fmt::format("no ban {}{}", network.text(),
+                                 wider == nullptr ? std::string()
+                                                  : "; it lies in " + wider->network.text())};
+  }
+  record("unban", network.text(), "served again", by);
+  publish_bans();
+  return std::vector<std::string>{network.text() + ": served again"};
+}
+
+void Commands::publish_bans() {
+  ground_.world.set_bans(ground_.states.bans().networks());
+  ground_.publish();
+  save();
+  await_ban_end();
+}
+
+/// One timer, to the end of the ban that ends first.
+void Commands::await_ban_end() {
+  const auto end = ground_.states.bans().next_end();
+  const std::uint64_t timer = ++ban_timer_;
+  if (!end) return;
+  // Wall time may jump: the timer comes up at least once a minute.
+  constexpr milliseconds kLook{60'000};
+  const auto left = std::chrono::ceil<milliseconds>(*end - std::chrono::system_clock::now());
+  ground_.loop.after(std::clamp(left, milliseconds(0), kLook), [this, timer] {
+    if (timer != ban_timer_) return;
+    const auto over = ground_.states.bans().expire(std::chrono::system_clock::now());
+    for (const Ban& each : over) record("ban_over", each.network.text(), "served again", {});
+    return over.empty() ? await_ban_end() : publish_bans();
+  });
 }
 
 // ---- sessions ----

@@ -2,12 +2,14 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "control/drains.h"
 #include "control/events.h"
+#include "control/health_watch.h"
 #include "control/listeners.h"
 #include "control/operator_states.h"
 #include "control/views.h"
@@ -38,6 +40,7 @@ class Commands {
     Events& events;
     Drains& drains;
     OperatorStates& states;
+    HealthWatch& health;
     std::string config_path;
     std::string version;
     std::function<void()> publish;  ///< what is said of backends has changed
@@ -71,6 +74,9 @@ class Commands {
     return ground_.log.recent().retries();
   }
   [[nodiscard]] metrics::Facts facts() const;
+  /// Of the pools that are sticky; of the filter `backend` and `source` count.
+  [[nodiscard]] Result<StickyList> sticky(const SessionFilter& filter, std::size_t at_most) const;
+  [[nodiscard]] std::vector<Ban> bans() const;
   void sessions(const SessionFilter& filter, std::size_t at_most,
                 std::function<void(Result<SessionList>)> answer);
 
@@ -88,6 +94,16 @@ class Commands {
   /// `answer` is called at once when it failed, else when all workers work with it.
   void reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer);
   void shutdown(const By& by);
+
+  /// Says what it is met with now; changes no health. `answer` comes after the probe.
+  void probe(const std::string& backend, bool deep, std::function<void(Result<ProbeView>)> answer);
+  /// Tries every PROXY header on each backend of the pool, some backends at a time.
+  void doctor_proxy(const std::string& pool,
+                    std::function<void(Result<std::vector<HeadersView>>)> answer);
+
+  /// `lasts` 0: for ever. Sessions that are open go on.
+  Said ban(const Network& network, std::chrono::milliseconds lasts, const By& by);
+  Said unban(const Network& network, const By& by);
 
   /// At start, before the first snapshot: what a restart must not forget.
   void restore();
@@ -116,6 +132,16 @@ class Commands {
                           const By& by);
   void begin_drain(BackendId id, std::chrono::milliseconds over);
   void begin_drain(const std::string& service, std::chrono::milliseconds over);
+  void add_limits(metrics::Facts& facts) const;
+  void add_pools(metrics::Facts& facts) const;
+  bool why_limits(const config::Service& service, const Address& client,
+                  std::vector<std::string>& steps) const;
+  BackendId why_sticky(const config::Pool& pool, const balance::PoolSpec& spec,
+                       const Address& client, std::vector<std::string>& steps) const;
+  void publish_bans();
+  void await_ban_end();
+  struct HeaderRound;
+  void next_headers(const std::shared_ptr<HeaderRound>& round);
   void remember(const std::string& name, const BackendStatus* backend);
   void save();
   void restore_services();
@@ -130,6 +156,7 @@ class Commands {
   static constexpr std::size_t kLogStates = 60;
 
   Ground ground_;
+  std::uint64_t ban_timer_ = 0;  ///< the last one set; earlier ones do nothing
   WallTime started_{}, reloaded_{};
   std::string reload_error_;
   std::uint64_t reloads_ = 0, reloads_failed_ = 0;

@@ -94,6 +94,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                  .events = events_,
                  .drains = drains_,
                  .states = states_,
+                 .health = health_,
                  .config_path = about.config_path,
                  .version = about.version,
                  .publish = [this] { publish(); },
@@ -195,7 +196,7 @@ void Control::publish() {
   publish_due_ = false;
   auto snapshot = world_.next(resolved_);
   workers_.publish(std::move(snapshot), static_cast<std::uint32_t>(world_.pairs().size()),
-                   world_.services());
+                   world_.services(), static_cast<std::uint32_t>(world_.pool_ids().size()));
   loop_.after(kPoll, [this] { settle(); });
 }
 

@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "config/difference.h"
 #include "config/load.h"
@@ -101,6 +103,101 @@ std::vector<Finding> Commands::doctor() const {
 
   for (const std::string& each : status().problems) bad(each, "");
   return findings;
+}
+
+// ---- what a backend is met with now ----
+
+void Commands::probe(const std::string& path, bool deep,
+                     std::function<void(Result<ProbeView>)> answer) {
+  const auto targets = find(path);
+  if (!targets) return answer(targets.error());
+  if (targets->backends.size() != 1)
+    return answer(Error{"", path + " is not one backend: say pool/name"});
+  const BackendStatus& status =
+      std::as_const(ground_.world).backends().at(targets->backends.front());
+  ProbeView view{.backend = status.path(), .address = status.address, .type = {}, .result = {}};
+  Loop& loop = ground_.loop;
+  health::Monitor& monitor = ground_.health.monitor();
+  monitor.request_of(
+      status.id, deep,
+      [&loop, &monitor, view, answer](std::optional<health::ProbeRequest> request) mutable {
+        if (!request)
+          return loop.post([view, answer] {
+            answer(Error{"", fmt::format("{} is not probed: its pool says \"probe\": \"off\", or "
+                                         "its name has no address; poised --probe looks at any "
+                                         "address",
+                                         view.backend)});
+          });
+        view.type = request->type;
+        monitor.probe(std::move(*request),
+                      [&loop, view, answer](const health::ProbeResult& result) mutable {
+                        view.result = result;
+                        loop.post([view, answer] { answer(view); });
+                      });
+      });
+}
+
+/// One run of doctor_proxy(); control thread.
+struct Commands::HeaderRound {
+  std::vector<std::pair<BackendId, std::string>> backends;
+  std::size_t begun = 0, left = 0;
+  std::vector<HeadersView> views;
+  std::function<void(Result<std::vector<HeadersView>>)> answer;
+};
+
+void Commands::doctor_proxy(const std::string& pool,
+                            std::function<void(Result<std::vector<HeadersView>>)> answer) {
+  const auto round = std::make_shared<HeaderRound>();
+  std::vector<std::string> known;
+  for (const BackendStatus& each : std::as_const(ground_.world).backends().all()) {
+    if (!each.configured) continue;
+    if (std::find(known.begin(), known.end(), each.pool_name) == known.end())
+      known.push_back(each.pool_name);
+    if (each.pool_name == pool) round->backends.emplace_back(each.id, each.path());
+  }
+  if (round->backends.empty()) return answer(unknown("pool", pool, known));
+  round->left = round->backends.size();
+  round->answer = std::move(answer);
+  // So many backends are asked at once, each by all paths.
+  constexpr std::size_t kAtOnce = 8;
+  for (std::size_t i = 0; i < kAtOnce; ++i) next_headers(round);
+}
+
+void Commands::next_headers(const std::shared_ptr<HeaderRound>& round) {
+  if (round->begun == round->backends.size()) return;
+  const auto [id, path] = round->backends[round->begun++];
+  Loop& loop = ground_.loop;
+  health::Monitor& monitor = ground_.health.monitor();
+  const auto done = [this, round](const HeadersView& view) {
+    round->views.push_back(view);
+    if (--round->left > 0) return next_headers(round);
+    std::sort(round->views.begin(), round->views.end(),
+              [](const auto& a, const auto& b) { return a.backend < b.backend; });
+    round->answer(std::move(round->views));
+  };
+  monitor.request_of(
+      id, false,
+      [&loop, &monitor, path = path, done](const std::optional<health::ProbeRequest>& request) {
+        auto view = std::make_shared<HeadersView>();
+        view->backend = path;
+        if (!request || request->type == config::ProbeType::tcp ||
+            request->type == config::ProbeType::script) {
+          view->verdict.sentence =
+              "The doctor asks by the pool's probe, and that is off, or of a type that never "
+              "answers.";
+          return loop.post([done, view] { done(*view); });
+        }
+        view->paths = health::header_paths(*request);
+        const auto left = std::make_shared<std::size_t>(view->paths.size());
+        for (std::size_t i = 0; i < view->paths.size(); ++i)
+          monitor.probe(view->paths[i].request,
+                        [&loop, view, left, done, i](const health::ProbeResult& result) {
+                          view->paths[i].result = result;
+                          if (--*left > 0) return;
+                          view->verdict = health::judge_headers(view->paths);
+                          loop.post([done, view] { done(*view); });
+                        });
+      });
 }
 
 }  // namespace poise::control

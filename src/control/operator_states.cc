@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "config/units.h"
 #include "net/fd.h"
 
 namespace poise::control {
@@ -67,6 +68,14 @@ std::optional<Number> number(std::string_view text) {
   return value;
 }
 
+WallTime at_second(std::int64_t seconds) {
+  return WallTime(std::chrono::seconds(seconds));
+}
+
+std::int64_t second_of(WallTime time) {
+  return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
+}
+
 /// name, admin, seconds since 1970, user, reason, weight or -, configured weight
 std::optional<std::pair<std::string, OperatorStates::State>> parse(std::string_view line) {
   const auto fields = split(line, '\t');
@@ -84,11 +93,32 @@ std::optional<std::pair<std::string, OperatorStates::State>> parse(std::string_v
     if (!state.weight) return std::nullopt;
   }
   state.admin.admin = static_cast<Admin>(admin - kAdminNames.begin());
-  state.admin.since = WallTime(std::chrono::seconds(*since));
+  state.admin.since = at_second(*since);
   state.admin.user = *user;
   state.admin.reason = *reason;
   state.weight_configured = *configured;
   return std::pair(*name, state);
+}
+
+constexpr std::string_view kBanned = "banned";
+
+/// network, "banned", seconds since 1970, user, reason, until when or -
+std::optional<Ban> parse_ban(const std::vector<std::string_view>& fields) {
+  if (fields.size() != 6) return std::nullopt;
+  const auto network = config::parse_network(fields[0]);
+  const auto since = number<std::int64_t>(fields[2]);
+  const auto user = unescaped(fields[3]), reason = unescaped(fields[4]);
+  if (!network || !since || !user || !reason) return std::nullopt;
+  Ban ban{.network = *network,
+          .since = at_second(*since),
+          .until = {},
+          .reason = *reason,
+          .user = *user};
+  if (fields[5] == "-") return ban;
+  const auto until = number<std::int64_t>(fields[5]);
+  if (!until) return std::nullopt;
+  ban.until = at_second(*until);
+  return ban;
 }
 
 bool write_all(int fd, std::string_view text) {
@@ -126,12 +156,21 @@ Result<void> OperatorStates::load() {
                                     "command writes it anew",
                                     kHeader)};
   std::map<std::string, State> states;
+  Bans bans;
   for (std::size_t i = 1; i < lines.size(); ++i) {
+    const auto fields = split(lines[i], '\t');
+    if (fields.size() > 1 && fields[1] == kBanned) {
+      auto ban = parse_ban(fields);
+      if (!ban || !bans.add(std::move(*ban)))
+        return Error{fmt::format("{}:{}", path_, i + 1), "not a ban of this file"};
+      continue;
+    }
     auto state = parse(lines[i]);
     if (!state) return Error{fmt::format("{}:{}", path_, i + 1), "not a line of this file"};
     states.insert(std::move(*state));
   }
   states_ = std::move(states);
+  bans_ = std::move(bans);
   return {};
 }
 
@@ -139,13 +178,15 @@ Result<void> OperatorStates::save() const {
   if (path_.empty()) return {};
   std::string text = fmt::format("{}\n", kHeader);
   for (const auto& [name, state] : states_) {
-    const auto since =
-        std::chrono::duration_cast<std::chrono::seconds>(state.admin.since.time_since_epoch());
-    text +=
-        fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\n", escaped(name), name_of(state.admin.admin),
-                    since.count(), escaped(state.admin.user), escaped(state.admin.reason),
-                    state.weight ? std::to_string(*state.weight) : "-", state.weight_configured);
+    text += fmt::format(
+        "{}\t{}\t{}\t{}\t{}\t{}\t{}\n", escaped(name), name_of(state.admin.admin),
+        second_of(state.admin.since), escaped(state.admin.user), escaped(state.admin.reason),
+        state.weight ? std::to_string(*state.weight) : "-", state.weight_configured);
   }
+  for (const auto& [network, ban] : bans_.all())
+    text += fmt::format("{}\t{}\t{}\t{}\t{}\t{}\n", network.text(), kBanned, second_of(ban.since),
+                        escaped(ban.user), escaped(ban.reason),
+                        ban.until ? std::to_string(second_of(*ban.until)) : "-");
   const std::string next = path_ + ".new";
   const net::Fd fd(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
   if (!fd) return Error{next, std::strerror(errno)};

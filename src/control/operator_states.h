@@ -5,13 +5,14 @@
 #include <string>
 
 #include "control/backend_table.h"
+#include "control/bans.h"
 #include "poise/result.h"
 
 namespace poise::control {
 
-/// What operators have decided about backends ("pool/name") and services ("name"), kept apart from
-/// the configuration: it survives reloads, the removal and return of a backend, and restarts.
-/// Control thread only.
+/// What operators have decided about backends ("pool/name"), services ("name") and whom to ban,
+/// kept apart from the configuration: it survives reloads, the removal and return of a backend, and
+/// restarts. Control thread only.
 ///
 /// The file is text, one decision a line, fields parted by tabs and %-escaped; the first line names
 /// its version. It is written to a new file that takes the old one's place, so a crash leaves one
@@ -38,11 +39,15 @@ class OperatorStates {
   /// A plain state is forgotten.
   void set(const std::string& name, State state);
 
+  [[nodiscard]] Bans& bans() { return bans_; }
+  [[nodiscard]] const Bans& bans() const { return bans_; }
+
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
   std::string path_;
   std::map<std::string, State> states_;
+  Bans bans_;
 };
 
 }  // namespace poise::control

@@ -12,6 +12,9 @@
 
 /// The commands that look and change nothing.
 namespace poise::control {
+
+using std::chrono::milliseconds;
+
 namespace {
 
 double unix_seconds(WallTime time) {
@@ -42,6 +45,17 @@ bool takes_sessions(const BackendStatus& backend) {
 
 std::string count_of(std::size_t count, std::string_view one) {
   return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
+}
+
+/// For a sentence about a backend.
+std::string brakes_of(const balance::Brakes& brakes, std::chrono::nanoseconds now) {
+  const auto now_ms = std::chrono::duration_cast<milliseconds>(now).count();
+  std::string out;
+  if (brakes.paused(now_ms)) out += "; paused: clients in a row got no greeting there";
+  if (const std::uint32_t pending = brakes.pending(); pending > 0)
+    out += fmt::format("; {} wait for its greeting{}", pending,
+                       pending >= balance::Brakes::kPendingMax ? ", which is the limit" : "");
+  return out;
 }
 
 }  // namespace
@@ -220,6 +234,75 @@ StatusView Commands::status() const {
   return view;
 }
 
+/// What the service's limits on rates and sources say of a client; true: they refuse it.
+bool Commands::why_limits(const config::Service& service, const Address& client,
+                          std::vector<std::string>& steps) const {
+  const config::Limits& limits = service.limits;
+  const bool any = limits.rate.per_second > 0 || limits.sessions_per_source > 0 ||
+                   limits.rate_per_source.per_second > 0;
+  if (!any) return false;
+  const auto excepted = std::find_if(limits.except.begin(), limits.except.end(),
+                                     [&](const auto& each) { return each.contains(client); });
+  if (excepted != limits.except.end()) {
+    steps.push_back(fmt::format("limits of rate and source do not apply: {} is in \"except\"",
+                                excepted->text()));
+    return false;
+  }
+  const bool enforced = limits.mode == config::LimitMode::enforce;
+  bool refused = false;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  const auto say = [&](bool over, std::string what) {
+    refused = refused || (over && enforced);
+    steps.push_back(
+        (over ? enforced ? "refused: " : "would be refused, but mode is \"log\": " : "") +
+        std::move(what));
+  };
+  const auto& state = ground_.registries.services[ground_.world.service(service.name).value];
+  if (const balance::Pace pace(limits.rate); pace.interval > 0)
+    say(state.rate.next(pace) > now,
+        fmt::format("{:.0f} % of the service's rate is used", 100 * state.rate.used(pace, now)));
+  if (state.sources == nullptr) return refused;
+  const Address source =
+      masked(client, client.is_v4() ? limits.source_prefix_v4 : limits.source_prefix_v6);
+  const balance::SourceLook look =
+      state.sources->look(source, now, balance::Pace(limits.rate_per_source));
+  if (limits.sessions_per_source > 0)
+    say(look.sessions >= limits.sessions_per_source,
+        fmt::format("source {} has {} of {} sessions", source.ip_text(), look.sessions,
+                    limits.sessions_per_source));
+  if (limits.rate_per_source.per_second > 0)
+    say(look.too_fast, fmt::format("source {} {} its rate", source.ip_text(),
+                                   look.too_fast ? "has used up" : "is within"));
+  return refused;
+}
+
+/// The backend that stickiness prefers; none: it has nothing to say.
+BackendId Commands::why_sticky(const config::Pool& pool, const balance::PoolSpec& spec,
+                               const Address& client, std::vector<std::string>& steps) const {
+  const balance::StickyTable* table = pool.sticky ? ground_.world.sticky(pool.name) : nullptr;
+  if (table == nullptr) return {};
+  const auto& except = pool.sticky->except;
+  if (std::any_of(except.begin(), except.end(),
+                  [&](const auto& each) { return each.contains(client); })) {
+    steps.push_back("not sticky: it is in the pool's \"except\"");
+    return {};
+  }
+  const Address key =
+      masked(client, client.is_v4() ? pool.sticky->prefix_v4 : pool.sticky->prefix_v6);
+  const auto placed = table->look(key, std::chrono::steady_clock::now().time_since_epoch());
+  if (!placed) {
+    steps.push_back(fmt::format("no sticky entry for {}", key.ip_text()));
+    return {};
+  }
+  const std::string path(ground_.log.names().backend_path(*placed));
+  const auto own = std::find_if(spec.members.begin(), spec.members.end(),
+                                [&](const auto& member) { return member.id == *placed; });
+  const bool serves = own != spec.members.end() && own->up && own->enabled && own->weight > 0;
+  steps.push_back(fmt::format("the sticky entry of {} says {}{}", key.ip_text(), path,
+                              serves ? "" : ", which takes no sessions: it would move"));
+  return serves ? *placed : BackendId{};
+}
+
 Result<WhyView> Commands::why(const std::string& name, const std::string& address) const {
   const auto client = Address::from_ip(address);
   if (!client) return Error{"", address + " is not an IPv4 or IPv6 address"};
@@ -241,6 +324,11 @@ Result<WhyView> Commands::why(const std::string& name, const std::string& addres
     return std::find_if(networks.begin(), networks.end(),
                         [&client](const Network& each) { return each.contains(*client); });
   };
+  if (const Ban* ban = ground_.states.bans().of(*client)) {
+    step(fmt::format("refused: banned as {}{}", ban->network.text(),
+                     ban->reason.empty() ? "" : " (" + ban->reason + ")"));
+    return view;
+  }
   if (const auto denied = in(service.deny); denied != service.deny.end()) {
     step(fmt::format("denied: {} is in \"deny\" as {}", address, denied->text()));
     return view;
@@ -264,9 +352,11 @@ Result<WhyView> Commands::why(const std::string& name, const std::string& addres
   step(fmt::format(
       "service {} takes it: {} of {} sessions", name, open,
       service.limits.sessions == 0 ? "any number of" : std::to_string(service.limits.sessions)));
+  if (why_limits(service, *client, view.steps)) return view;
 
   const balance::PoolSpec* spec = ground_.world.pool_spec(pool.name);
   if (spec == nullptr) return Error{"", "pool " + pool.name + " is not there yet"};
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
   // The real scheduler on a copy of everything that a pick changes.
   std::deque<balance::BackendState> states;
   balance::PoolState state;
@@ -292,15 +382,20 @@ Result<WhyView> Commands::why(const std::string& name, const std::string& addres
                          status.health_reason.empty() ? "" : " (" + status.health_reason + ")");
     else if (member.max_sessions > 0 && sessions >= member.max_sessions)
       why += "; full";
+    why += brakes_of(member.state->brakes, now);
     step(std::move(why));
-    states.emplace_back().sessions.store(sessions);
-    member.state = &states.back();
+    balance::BackendState& trial = states.emplace_back();
+    trial.sessions.store(sessions);
+    trial.brakes.copy(member.state->brakes);
+    member.state = &trial;
   }
   const balance::Pool trial(copy);
   balance::PickRequest request;
   request.source = masked(
       *client, client->is_v4() ? service.limits.source_prefix_v4 : service.limits.source_prefix_v6);
   request.random = 0x9e3779b97f4a7c15;
+  request.now = now;
+  request.preferred = why_sticky(pool, copy, *client, view.steps);
   const balance::Pick pick = trial.pick(request);
   const auto scheduler = static_cast<std::size_t>(pool.scheduler);
   constexpr std::array<std::string_view, 5> kSchedulers{"round_robin", "least_conn", "source_hash",
@@ -310,7 +405,8 @@ Result<WhyView> Commands::why(const std::string& name, const std::string& addres
       const BackendStatus& status = std::as_const(ground_.world).backends().at(pick.member->id);
       view.backend = status.path();
       step(fmt::format(
-          "tier {} is in use; {} picks {}{}", trial.active_tier(), kSchedulers[scheduler],
+          "tier {} is in use; {} picks {}{}", trial.active_tier(),
+          request.preferred == pick.member->id ? "stickiness" : kSchedulers[scheduler],
           view.backend,
           pool.scheduler == config::Scheduler::random_two ? " or another, by chance" : ""));
       break;
@@ -323,6 +419,82 @@ Result<WhyView> Commands::why(const std::string& name, const std::string& addres
       break;
   }
   return view;
+}
+
+Result<StickyList> Commands::sticky(const SessionFilter& filter, std::size_t at_most) const {
+  const auto wanted = matcher(filter);
+  if (!wanted) return wanted.error();
+  StickyList list;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  for (const config::Pool& pool : ground_.config.pools) {
+    const balance::StickyTable* table = pool.sticky ? ground_.world.sticky(pool.name) : nullptr;
+    if (table == nullptr) continue;
+    table->for_each(now, [&](const balance::StickyEntry& entry) {
+      if (wanted->backend && wanted->backend != entry.backend) return;
+      const unsigned prefix =
+          entry.source.is_v4() ? pool.sticky->prefix_v4 : pool.sticky->prefix_v6;
+      // An address asks for the entry it falls under, a network for those that lie in it.
+      const Network own{.base = entry.source, .prefix = static_cast<std::uint8_t>(prefix)};
+      if (wanted->source && !wanted->source->contains(entry.source) &&
+          !own.contains(wanted->source->base))
+        return;
+      ++list.matching;
+      if (list.entries.size() == at_most) return;
+      list.entries.push_back(
+          {.pool = pool.name,
+           .source = entry.source,
+           .prefix = prefix,
+           .backend = std::string(ground_.log.names().backend_path(entry.backend)),
+           .idle = entry.idle});
+    });
+  }
+  return list;
+}
+
+/// The used share of what is limited, for those that are.
+void Commands::add_limits(metrics::Facts& facts) const {
+  const auto add = [&facts](std::string name, double used, double limit) {
+    if (limit > 0) facts.limits[std::move(name)] = used / limit;
+  };
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  for (const config::Service& service : ground_.config.services) {
+    const ServiceId id = ground_.world.service(service.name);
+    add("service/" + service.name, sessions_of(id), service.limits.sessions);
+    if (service.limits.rate.per_second > 0)
+      facts.limits["rate/" + service.name] =
+          ground_.registries.services[id.value].rate.used(balance::Pace(service.limits.rate), now);
+  }
+  for (const config::Pool& pool : ground_.resolved.pools) {
+    for (const config::Backend& backend : pool.backends) {
+      const BackendStatus* status = ground_.world.backends().find(pool.name + "/" + backend.name);
+      if (status != nullptr)
+        add("backend/" + status->path(), sessions_of(status->id), backend.max_sessions);
+    }
+    add("queue/" + pool.name,
+        ground_.registries.waiters[ground_.world.pool_ids().at(pool.name).value].length(),
+        pool.queue.length);
+    if (const auto* table = pool.sticky ? ground_.world.sticky(pool.name) : nullptr)
+      add("sticky/" + pool.name, table->entries(), pool.sticky->entries);
+  }
+  facts.bans = ground_.states.bans().all().size();
+  add("bans", static_cast<double>(facts.bans), Bans::kMax);
+}
+
+void Commands::add_pools(metrics::Facts& facts) const {
+  for (const config::Pool& pool : ground_.config.pools) {
+    const PoolId id = ground_.world.pool_ids().at(pool.name);
+    metrics::PoolFacts& out = facts.pools.emplace_back();
+    out.pool = pool.name;
+    if (pool.probe.type != config::ProbeType::off)
+      out.probe.emplace().add(ground_.health.monitor().durations(id));
+    if (pool.queue.length > 0) {
+      out.queue_length = ground_.registries.waiters[id.value].length();
+      for (std::size_t worker = 0; worker < ground_.workers.size(); ++worker)
+        out.queue_wait.add(ground_.workers.counters(worker).queue_waits[id.value]);
+    }
+    if (const auto* table = pool.sticky ? ground_.world.sticky(pool.name) : nullptr)
+      out.sticky_entries = table->entries();
+  }
 }
 
 metrics::Facts Commands::facts() const {
@@ -393,18 +565,21 @@ metrics::Facts Commands::facts() const {
     }
     facts.services.push_back(std::move(service));
   }
-  for (const config::Service& service : ground_.config.services)
-    if (service.limits.sessions > 0)
-      facts.limits["service/" + service.name] =
-          static_cast<double>(sessions_of(ground_.world.service(service.name))) /
-          service.limits.sessions;
+  add_limits(facts);
+  add_pools(facts);
   for (const BackendStatus& each : table.all()) {
     if (!each.configured) continue;
-    facts.backends.push_back({.pool = each.pool_name,
-                              .backend = each.name,
-                              .state = std::string(each.state()),
-                              .up = each.health == Health::up || each.health == Health::recovering,
-                              .weight = each.weight()});
+    metrics::BackendFacts backend;
+    backend.pool = each.pool_name;
+    backend.backend = each.name;
+    backend.state = std::string(each.state());
+    backend.up = each.health == Health::up || each.health == Health::recovering;
+    backend.weight = each.weight();
+    const health::ProbeStats& stats = ground_.health.monitor().stats(each.id);
+    for (std::size_t i = 0; i < backend.probes.size(); ++i)
+      backend.probes[i] = stats.outcomes[i].get();
+    backend.certificate_not_after = stats.not_after.load(std::memory_order_relaxed);
+    facts.backends.push_back(std::move(backend));
   }
   return facts;
 }

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "control/backend_table.h"
+#include "health/header_paths.h"
+#include "health/probe.h"
 #include "poise/address.h"
 #include "poise/session_record.h"
 
@@ -89,6 +91,34 @@ struct WhyView {
   Address client;
   std::string backend;             ///< "pool/name"; empty: it would be refused
   std::vector<std::string> steps;  ///< the reason, step by step
+};
+
+struct StickyView {
+  std::string pool;
+  Address source;  ///< cut to the pool's prefix
+  unsigned prefix = 0;
+  std::string backend;          ///< "pool/name"
+  std::chrono::seconds idle{};  ///< since a session of that source last asked
+};
+
+struct StickyList {
+  std::vector<StickyView> entries;
+  std::uint64_t matching = 0;  ///< all that matched; `entries` is cut
+};
+
+/// What a probe that an operator asked for saw.
+struct ProbeView {
+  std::string backend;  ///< "pool/name"
+  Address address;
+  config::ProbeType type = config::ProbeType::tcp;
+  health::ProbeResult result;
+};
+
+/// Which PROXY headers a backend takes.
+struct HeadersView {
+  std::string backend;  ///< "pool/name"
+  health::HeaderVerdict verdict;
+  std::vector<health::Path> paths;
 };
 
 struct Finding {

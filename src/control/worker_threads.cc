@@ -89,12 +89,13 @@ void WorkerThreads::post(const proxy::Command& command) {
 }
 
 void WorkerThreads::publish(std::unique_ptr<const proxy::Snapshot> snapshot, std::uint32_t pairs,
-                            std::uint32_t services) {
+                            std::uint32_t services, std::uint32_t pools) {
   snapshots_.push_back(std::move(snapshot));
   for (const auto& each : threads_) {
     each->counters.pairs.grow(pairs);
     each->counters.services.grow(services);
     each->counters.durations.grow(services);
+    each->counters.queue_waits.grow(pools);
   }
   post(proxy::Publish{snapshots_.back().get()});
 }

@@ -35,7 +35,7 @@ class WorkerThreads {
   /// Makes room for the counters that `snapshot` names (so do it first), hands it to everybody and
   /// keeps it until all have gone on to a later one.
   void publish(std::unique_ptr<const proxy::Snapshot> snapshot, std::uint32_t pairs,
-               std::uint32_t services);
+               std::uint32_t services, std::uint32_t pools);
   /// All work with the last snapshot published; frees the earlier ones.
   bool settled();
 

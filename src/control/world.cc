@@ -136,6 +136,7 @@ void World::add_access(proxy::Service& service, const config::Service& from) {
 
 void World::add_pool(proxy::Service& service, const config::Pool& from) {
   const PoolId id = pools_.at(from.name);
+  service.pool_id = id;
   service.waiters = &registries_.waiters[id.value];
   service.queue = from.queue;
   service.paced = std::any_of(from.backends.begin(), from.backends.end(), [](const auto& backend) {
@@ -222,6 +223,7 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
     last_services_[service.id.value] = service;
   }
   snapshot->services = last_services_;
+  snapshot->bans = bans_;
   return snapshot;
 }
 

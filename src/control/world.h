@@ -66,6 +66,11 @@ class World {
   [[nodiscard]] std::uint32_t services() const {
     return static_cast<std::uint32_t>(services_.size());
   }
+  /// Every pool there ever was, by name.
+  [[nodiscard]] const std::map<std::string, PoolId>& pool_ids() const { return pools_; }
+
+  /// Whom no service serves, from the next snapshot on; null: nobody is banned.
+  void set_bans(std::shared_ptr<const balance::NetworkSet> bans) { bans_ = std::move(bans); }
 
  private:
   struct BackendKey {
@@ -100,6 +105,7 @@ class World {
       sticky_;  // kept for the process's life
   const std::uint64_t hash_key_;
   std::vector<proxy::Service> last_services_;  // by id: a removed service keeps its settings
+  std::shared_ptr<const balance::NetworkSet> bans_;
   std::uint64_t version_ = 0;
 };
 

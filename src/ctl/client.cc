@@ -13,8 +13,9 @@
 namespace poise::ctl {
 namespace {
 
-/// A reload may wait for listeners to close; everything else takes milliseconds.
-constexpr timeval kPatience{60, 0};
+/// A reload may wait for listeners to close, probes for silent servers; everything else takes
+/// milliseconds.
+constexpr timeval kPatience{300, 0};
 
 std::string hint(int error, const std::string& path) {
   switch (error) {

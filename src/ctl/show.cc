@@ -1,8 +1,10 @@
 #include "ctl/show.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ctime>
 
 namespace poise::ctl {
 namespace {
@@ -216,6 +218,93 @@ std::string show_why(const Json& why, const Screen& screen) {
                                   : fmt::format("A new session of {} from {} would get {}.",
                                                 text(why, "service"), text(why, "client"), backend);
   return painted(verdict, backend.empty() ? Colour::bad : Colour::good, screen) + "\n" + out;
+}
+
+std::string show_sticky(const Json& list, const Screen& screen) {
+  Table table(
+      {{"SOURCE", false, 100}, {"BACKEND", false, 95}, {"IDLE", true, 80}, {"POOL", false, 50}});
+  for (const Json& each : list["entries"])
+    table.add({text(each, "source"), text(each, "backend"),
+               age(each.value("idle", std::uint64_t{0})), text(each, "pool")});
+  if (list["entries"].empty()) return "no source is remembered\n";
+  std::string out = table.text(screen);
+  if (const auto matching = list.value("matching", std::uint64_t{0});
+      matching > list["entries"].size())
+    out +=
+        fmt::format("({} of {} entries; --limit shows more)\n", list["entries"].size(), matching);
+  return out;
+}
+
+std::string show_bans(const Json& bans, const Screen& screen) {
+  Table table(
+      {{"NETWORK", false, 100}, {"UNTIL", false, 90}, {"SINCE", false, 50}, {"REASON", false, 70}});
+  for (const Json& each : bans) {
+    const std::string until = text(each, "until");
+    table.add({text(each, "network"), until.empty() ? "for ever" : until, text(each, "since"),
+               with_user(each)});
+  }
+  return bans.empty() ? "nobody is banned\n" : table.text(screen);
+}
+
+namespace {
+
+std::string milliseconds_of(const Json& object, const char* key) {
+  const double seconds = object.value(key, 0.0);
+  return seconds == 0 ? "-" : fmt::format("{:.1f} ms", seconds * 1000);
+}
+
+std::string outcome_of(const Json& probe, const Screen& screen) {
+  const bool good = probe.value("good", false);
+  return fmt::format("{}{}: {}",
+                     painted(text(probe, "outcome"), good ? Colour::good : Colour::bad, screen),
+                     good ? "" : " at " + text(probe, "step"), text(probe, "reply"));
+}
+
+std::string transcript_of(const Json& probe) {
+  std::string out;
+  for (const Json& line : probe["transcript"]) {
+    const std::string from = text(line, "from");
+    out += fmt::format("{:9.4f} {} {}\n", line.value("at_seconds", 0.0),
+                       from == "us"       ? "->"
+                       : from == "server" ? "<-"
+                                          : "--",
+                       text(line, "text"));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string show_probe(const Json& probe, const Screen& screen) {
+  std::string out =
+      fmt::format("probe of {} ({}), {}{}\n", text(probe, "backend"), text(probe, "address"),
+                  text(probe, "type"), probe.value("deep", false) ? ", deep" : "") +
+      transcript_of(probe);
+  if (const Json& tls = probe["tls"]; tls.is_object())
+    out += fmt::format(
+        "tls      {} {}\n         subject {}\n         names {}\n         issuer {}\n"
+        "         not after {:%Y-%m-%d %H:%M:%S} UTC\n         verification: {}\n",
+        text(tls, "protocol"), text(tls, "cipher"), text(tls, "subject"), joined(tls["names"], " "),
+        text(tls, "issuer"),
+        fmt::gmtime(static_cast<std::time_t>(tls.value("not_after", std::int64_t{0}))),
+        text(tls, "verify_result"));
+  out += fmt::format(
+      "time     connect {}, greeting {}, in all {}\n", milliseconds_of(probe, "connect_seconds"),
+      milliseconds_of(probe, "greeting_seconds"), milliseconds_of(probe, "duration_seconds"));
+  return out + fmt::format("outcome  {}\n", outcome_of(probe, screen));
+}
+
+std::string show_headers(const Json& backends, const Screen& screen) {
+  std::string out;
+  for (const Json& each : backends) {
+    out += painted(text(each, "backend"), each.value("good", false) ? Colour::good : Colour::bad,
+                   screen) +
+           "\n";
+    for (const Json& path : each["paths"])
+      out += fmt::format("  {:9} {}\n", text(path, "path"), outcome_of(path, screen));
+    out += fmt::format("  {}\n", text(each, "sentence"));
+  }
+  return out;
 }
 
 std::string show_doctor(const Json& findings, const Screen& screen) {

@@ -16,6 +16,11 @@ std::string show_sessions(const Json& list, const Screen& screen);
 std::string show_troubled(const Json& sessions, const Screen& screen);
 std::string show_events(const Json& events, const Screen& screen);
 std::string show_why(const Json& why, const Screen& screen);
+std::string show_sticky(const Json& list, const Screen& screen);
+std::string show_bans(const Json& bans, const Screen& screen);
+std::string show_probe(const Json& probe, const Screen& screen);
+/// Which PROXY headers each backend of a pool takes.
+std::string show_headers(const Json& backends, const Screen& screen);
 std::string show_doctor(const Json& findings, const Screen& screen);
 std::string show_reload(const Json& reload, bool dry_run, const Screen& screen);
 /// A list of sentences, or anything else as JSON.

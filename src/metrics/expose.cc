@@ -114,7 +114,30 @@ void add_backends(Families& out, const Facts& facts) {
       all.push_back({"state", std::string(state)});
       out.add(Metric::backend_state, std::move(all), each.state == state ? 1.0 : 0.0);
     }
+    for (std::size_t i = 0; i < each.probes.size(); ++i)
+      if (each.probes[i] > 0)
+        out.add(Metric::probes_total,
+                {{"pool", each.pool},
+                 {"backend", each.backend},
+                 {"outcome", std::string(kProbeOutcomeNames[i])}},
+                each.probes[i]);
+    if (each.certificate_not_after != 0)
+      out.add(Metric::certificate_not_after, labels,
+              static_cast<double>(each.certificate_not_after));
   }
+}
+
+void add_pools(Families& out, const Facts& facts) {
+  for (const PoolFacts& each : facts.pools) {
+    const Labels labels{{"pool", each.pool}};
+    if (each.probe) out.add(Metric::probe_duration, labels, *each.probe);
+    if (each.queue_length) {
+      out.add(Metric::queue_length, labels, *each.queue_length);
+      out.add(Metric::queue_wait, labels, each.queue_wait);
+    }
+    if (each.sticky_entries) out.add(Metric::sticky_entries, labels, *each.sticky_entries);
+  }
+  out.add(Metric::bans, {}, facts.bans);
 }
 
 void add_services(Families& out, const Facts& facts) {
@@ -167,6 +190,7 @@ std::string expose(const Facts& facts) {
   Families families;
   add_pairs(families, facts);
   add_backends(families, facts);
+  add_pools(families, facts);
   add_services(families, facts);
   add_process(families, facts);
   return families.text();

@@ -3,10 +3,12 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "poise/health.h"
 #include "poise/histogram.h"
 #include "poise/reasons.h"
 
@@ -35,6 +37,15 @@ struct BackendFacts {
   std::string state;
   bool up = false;
   unsigned weight = 0;
+  std::array<std::uint64_t, kProbeOutcomeNames.size()> probes{};
+  std::int64_t certificate_not_after = 0;  ///< Unix seconds; 0: none seen
+};
+
+struct PoolFacts {
+  std::string pool;
+  std::optional<DurationFacts> probe;                         ///< none: its backends are not probed
+  std::optional<std::uint64_t> queue_length, sticky_entries;  ///< none: it has no such thing
+  DurationFacts queue_wait;                                   ///< when there is a queue
 };
 
 struct ServiceFacts {
@@ -52,10 +63,14 @@ struct Facts {
   bool reload_good = true;  ///< the last one
   std::uint64_t log_dropped = 0;
   std::uint64_t accept_paused = 0, sessions_shed = 0, buffers_ran_out = 0, bulk_turns = 0;
-  std::map<std::string, double> limits;  ///< used share by limit: "process", "service/smtp"
+  std::uint64_t bans = 0;
+  /// Used share by limit: "process", "service/smtp", "rate/smtp", "backend/mx/mx1", "queue/mx",
+  /// "sticky/mx".
+  std::map<std::string, double> limits;
   std::map<std::pair<std::string, std::string>, PairFacts>
       pairs;  ///< by service and bare backend name, "" for none
   std::vector<BackendFacts> backends;
+  std::vector<PoolFacts> pools;
   std::vector<ServiceFacts> services;
 };
 

@@ -431,12 +431,21 @@ void Session::close(Core& core, CloseReason reason) {
   release_if_quiet(core);
 }
 
+/// While it relays for its backend at once, so that a long session is seen; before that it is not
+/// known whose bytes they are.
+void Session::count_received(Core& core, Direction direction, std::uint64_t bytes) {
+  at(direction).bytes_total += bytes;
+  if (state_ == State::relaying || state_ == State::resetting)
+    core.counters.pairs[pair_].bytes[index(direction)].add(bytes);
+}
+
 void Session::count_end(Core& core) {
   PairCounters& pair = core.counters.pairs[served() ? pair_ : core.service(service_).pair_none];
   if (!served()) pair.sessions_started.add();
   pair.sessions_ended[static_cast<std::size_t>(reason_)].add();
-  for (const Direction direction : kDirections)
-    pair.bytes[index(direction)].add(at(direction).bytes_total);
+  if (!served())  // else counted as it came
+    for (const Direction direction : kDirections)
+      pair.bytes[index(direction)].add(at(direction).bytes_total);
   core.counters.durations[service_.value].session.add(core.now - started_);
 }
 

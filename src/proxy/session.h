@@ -196,6 +196,7 @@ class Session {
   }
   void write_record(Core& core);
   void write_start(Core& core);
+  void count_received(Core& core, io::Direction direction, std::uint64_t bytes);
   void count_end(Core& core);
 
   std::array<Relay, 2> relays_{};

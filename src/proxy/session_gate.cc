@@ -289,7 +289,9 @@ void Session::leave_queue(Core& core) {
   Tries& record = core.tries[tries_];
   if (record.waiters != nullptr) record.waiters->cancel(record.ticket);
   record.waiters = nullptr;
-  queue_us_ += saturated_us(core.now - started_) - connect_started_us_;
+  const std::uint32_t waited = saturated_us(core.now - started_) - connect_started_us_;
+  queue_us_ += waited;
+  core.counters.queue_waits[core.service(service_).pool_id.value].add(microseconds(waited));
 }
 
 void Session::take_place(Core& core, const Place& place) {
@@ -405,7 +407,7 @@ bool Session::send_header(Core& core) {
 /// Bytes from the client while another backend can still be tried.
 void Session::on_early(Core& core, std::span<const std::byte> bytes) {
   touch(core, Direction::to_backend);
-  at(Direction::to_backend).bytes_total += bytes.size();
+  count_received(core, Direction::to_backend, bytes.size());
   if (is_implicit_tls(core.service(service_).protocol) && core.service(service_).gate &&
       state_ != State::opening && !keep_hello(core, bytes))
     return;
@@ -540,7 +542,10 @@ void Session::begin_relaying(Core& core) {
     core.counters.durations[service_.value].greeting.add(microseconds(greeting_us_));
   }
   state_ = State::relaying;
-  core.counters.pairs[pair_].sessions_started.add();
+  PairCounters& pair = core.counters.pairs[pair_];
+  pair.sessions_started.add();
+  for (const Direction direction : kDirections)  // from now on count_received() does it
+    pair.bytes[index(direction)].add(at(direction).bytes_total);
   if (tries_ != Lender<Tries>::kNone) {
     Tries& record = core.tries[tries_];
     record.kept.drop_held(core.blocks);

@@ -97,7 +97,7 @@ void Session::relay_received(Core& core, const io::Completion& done) {
   if (relay.sink_dead) return core.io.release_buffer(done.buffer);
   const auto length = static_cast<std::size_t>(done.res);
   touch(core, direction);
-  relay.bytes_total += length;
+  count_received(core, direction, length);
   if (relay.goal == Goal::park) wake_up(core, direction);
   core.chain[done.buffer] = {.length = done.res, .next = io::kNoBuffer};
   if (relay.has_batch()) {
@@ -388,7 +388,7 @@ void Session::pump(Core& core, Direction direction) {
         return on_source_error(core, direction);
       }
       relay.pipe_bytes = static_cast<std::uint32_t>(got);
-      relay.bytes_total += static_cast<std::uint64_t>(got);
+      count_received(core, direction, static_cast<std::uint64_t>(got));
       relay.small_run = static_cast<std::size_t>(got) < core.io.buffer_bytes()
                             ? static_cast<std::uint8_t>(std::min(relay.small_run + 1, 255))
                             : std::uint8_t{0};

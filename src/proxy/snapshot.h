@@ -49,6 +49,7 @@ struct Service {
   bool limits_sources = false;
 
   // Of the pool.
+  PoolId pool_id;
   balance::Waiters* waiters = nullptr;  ///< null: no queue
   config::Queue queue;
   bool paced = false;                      ///< a backend has a connect_rate
@@ -106,7 +107,8 @@ struct Registries {
 struct Counters {
   Registry<PairCounters> pairs;
   Registry<ServiceCounters> services;
-  Registry<ServiceDurations> durations;  ///< by service too
+  Registry<ServiceDurations> durations;     ///< by service too
+  Registry<DurationHistogram> queue_waits;  ///< by pool: of those who left the queue, served or not
   WorkerCounters worker;
 };
 

@@ -130,6 +130,7 @@ class Run {
     counters_.pairs.grow(scenario_.backends + 1);
     counters_.services.grow(1);
     counters_.durations.grow(1);
+    counters_.queue_waits.grow(1);
     balance::PoolSpec spec;
     spec.state = &registries_.pools[0];
     spec.scheduler =
@@ -166,6 +167,7 @@ class Run {
       if (io_.random(4) == 0)
         service.source_address.addresses.push_back(*Address::from_ip("127.0.0.9"));
     }
+    service.pool_id = PoolId{0};
     service.waiters = &registries_.waiters[0];
     if (scenario_.gate && io_.random(2) == 0)
       service.queue = {.length = 1 + io_.random(3), .timeout = milliseconds(100 + io_.random(400))};
