@@ -1,0 +1,103 @@
+// balance's command line as a configuration: what the man page shows, and what can't be had.
+#include "command/balance_line.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "config/load.h"
+
+namespace poise {
+namespace {
+
+config::Config config_of(const std::vector<std::string>& arguments) {
+  const auto line = parse_balance_line(arguments);
+  if (!line) {
+    ADD_FAILURE() << line.error().text();
+    return {};
+  }
+  const config::LoadResult loaded = config::load_text(line->config);
+  for (const config::Problem& each : loaded.errors) ADD_FAILURE() << each.text();
+  return loaded.config.value_or(config::Config{});
+}
+
+TEST(BalanceLine, the_man_pages_mail_examples) {
+  const config::Config smtp = config_of({"smtp", "192.0.2.1", "192.0.2.2"});
+  EXPECT_EQ(smtp.services.at(0).protocol, Protocol::smtp);
+  EXPECT_EQ(smtp.services[0].listen.at(0).text(), "0.0.0.0:25");
+  EXPECT_EQ(smtp.pools.at(0).backends.at(1).literal->text(), "192.0.2.2:25");
+  EXPECT_EQ(smtp.pools[0].scheduler, config::Scheduler::round_robin);
+
+  const config::Config imap = config_of({"imap2", "mailserver1::16", "!", "mailserver2"});
+  const auto& backends = imap.pools.at(0).backends;
+  EXPECT_EQ(backends.at(0).host_name, "mailserver1");
+  EXPECT_EQ(backends[0].port, 143);
+  EXPECT_EQ(backends[0].max_sessions, 16u);
+  EXPECT_EQ(backends[0].tier, 0u);
+  EXPECT_EQ(backends.at(1).tier, 1u);
+  EXPECT_EQ(backends[1].max_sessions, 0u);
+  EXPECT_EQ(imap.pools[0].overflow, config::Overflow::next_tier);
+
+  const config::Config pop = config_of({"pop3", "h1", "h2", "h3", "!", "failover1"});
+  EXPECT_EQ(pop.pools.at(0).backends.at(3).tier, 1u);
+}
+
+TEST(BalanceLine, options) {
+  const config::Config config = config_of({"-adfHM", "-b", "127.0.0.5", "-B127.0.0.6", "-t", "3",
+                                           "-T", "60", "2525", "[::1]:26:9", "%"});
+  const config::Service& service = config.services.at(0);
+  EXPECT_EQ(service.listen.at(0).text(), "127.0.0.5:2525");
+  EXPECT_EQ(service.protocol, Protocol::tcp);
+  EXPECT_EQ(service.timeouts.connect, std::chrono::seconds(3));
+  EXPECT_EQ(service.timeouts.idle, std::chrono::seconds(60));
+  EXPECT_EQ(config.log.level, config::LogLevel::debug);
+  EXPECT_EQ(config.pools.at(0).source_address.addresses.at(0).ip_text(), "127.0.0.6");
+  EXPECT_EQ(config.pools[0].backends.at(0).literal->text(), "[::1]:26");
+  EXPECT_EQ(config.pools[0].backends[0].max_sessions, 9u);
+  EXPECT_EQ(config_of({"-6", "25", "h"}).services.at(0).listen.size(), 2u);
+  EXPECT_GE(config_of({"-T", "0", "25", "h"}).services.at(0).timeouts.idle, std::chrono::hours(24));
+}
+
+TEST(BalanceLine, hash_groups) {
+  EXPECT_EQ(config_of({"25", "a", "b", "%"}).pools.at(0).scheduler, config::Scheduler::source_hash);
+  EXPECT_EQ(config_of({"25", "a", "b", "%", "c"}).pools.at(0).scheduler,
+            config::Scheduler::source_hash);
+  EXPECT_EQ(config_of({"25", "a", "%", "b", "c", "!"}).pools.at(0).scheduler,
+            config::Scheduler::round_robin);
+}
+
+TEST(BalanceLine, what_can_not_be_had_says_so) {
+  struct Case {
+    std::vector<std::string> arguments;
+    const char* says;
+  };
+  for (const Case& c : {
+           Case{{}, "PORT HOST"},
+           Case{{"25"}, "PORT HOST"},
+           Case{{"nosuchservice", "h"}, "service name"},
+           Case{{"70000", "h"}, "service name"},
+           Case{{"25", "h:25:many"}, "number of sessions"},
+           Case{{"25", ":25"}, "no host"},
+           Case{{"25", "[::1"}, "no ]"},
+           Case{{"25", "!", "h"}, "no server before it"},
+           Case{{"25", "a", "b", "!", "c", "d", "%"}, "one scheduler"},
+           Case{{"-p", "25", "h"}, "tcpdump"},
+           Case{{"-i", "25"}, "poisectl"},
+           Case{{"-c", "show", "25"}, "poisectl"},
+           Case{{"-b", "nowhere", "25", "h"}, "not an IP address"},
+           Case{{"-t", "0", "25", "h"}, "seconds"},
+           Case{{"-x", "25", "h"}, "-x"},
+           Case{{"-b"}, "needs a value"},
+       }) {
+    const auto line = parse_balance_line(c.arguments);
+    ASSERT_FALSE(line) << c.says;
+    EXPECT_NE(line.error().text().find(c.says), std::string::npos) << line.error().text();
+  }
+  std::vector<std::string> many{"25"};
+  many.insert(many.end(), 65, "h");
+  EXPECT_FALSE(parse_balance_line(many));
+}
+
+}  // namespace
+}  // namespace poise
