@@ -13,10 +13,11 @@ int main(int argc, char** argv) {
   program.require_subcommand(1);
   program.set_version_flag("--version", "poise-load " POISE_VERSION);
   program.failure_message(CLI::FailureMessage::simple);
-  poise::loadgen::Action action;
+  poise::loadgen::CommandAction action;
   poise::loadgen::add_serve_command(program, action);
   poise::loadgen::add_run_command(program, action);
   poise::loadgen::add_ledger_command(program, action);
+  poise::loadgen::add_compare_command(program, action);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

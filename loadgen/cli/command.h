@@ -13,16 +13,18 @@
 /// is about, 2 usage.
 namespace poise::loadgen {
 
-using Action = std::function<int()>;
+using CommandAction = std::function<int()>;
 
 inline constexpr int kExitUsage = 2;
 
-void add_serve_command(CLI::App& program, Action& action);
-void add_run_command(CLI::App& program, Action& action);
-void add_ledger_command(CLI::App& program, Action& action);
+void add_serve_command(CLI::App& program, CommandAction& action);
+void add_run_command(CLI::App& program, CommandAction& action);
+void add_ledger_command(CLI::App& program, CommandAction& action);
+void add_compare_command(CLI::App& program, CommandAction& action);
 
-/// Takes a protocol's name; a CLI error lists the names, or says that one isn't supported yet.
-Protocol parse_protocol(const std::string& name);
+/// Takes a protocol's name; a CLI error lists the names. Servers speak all but managesieve.
+Protocol parse_client_protocol(const std::string& name);
+Protocol parse_server_protocol(const std::string& name);
 
 /// For durations on the command line: "300ms", "30s", "5m", "1h"; a bare number is seconds. Stored
 /// as seconds.

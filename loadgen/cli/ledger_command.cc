@@ -60,7 +60,7 @@ int compare_ledgers(const LedgerOptions& options) {
 
 }  // namespace
 
-void add_ledger_command(CLI::App& program, Action& action) {
+void add_ledger_command(CLI::App& program, CommandAction& action) {
   auto options = std::make_shared<LedgerOptions>();
   CLI::App* command = program.add_subcommand("ledger",
                                              "Compare what clients were told is accepted with what "

@@ -10,6 +10,8 @@
 #include "loadgen/cli/command.h"
 #include "loadgen/loop/socket.h"
 #include "loadgen/server/serve_loop.h"
+#include "loadgen/text/protocols.h"
+#include "tls/context.h"
 
 namespace poise::loadgen {
 namespace {
@@ -24,6 +26,11 @@ struct ServeOptions {
   std::uint64_t message_bytes = 4096;
   std::uint64_t size_limit = 64u << 20;
   double idle_timeout = 35 * 60;
+  std::vector<std::string> events;
+  bool proxy = false;
+  bool starttls = false;
+  std::string certificate;
+  std::string key;
   std::string ledger;
   std::string json;
 };
@@ -54,7 +61,7 @@ std::vector<ServerSpec> make_specs(const ServeOptions& options) {
     const Result<Address> address = parse_address(options.listens[at]);
     if (!address) refuse("--listen", address.error().text());
     spec.listen = *address;
-    spec.settings.protocol = parse_protocol(one_of(options.protocols, at));
+    spec.settings.protocol = parse_server_protocol(one_of(options.protocols, at));
     spec.settings.name = !options.names.empty() ? options.names[at]
                          : count == 1           ? "poise-load"
                                                 : fmt::format("mail{}", at + 1);
@@ -64,6 +71,8 @@ std::vector<ServerSpec> make_specs(const ServeOptions& options) {
     }
     spec.settings.password = options.password;
     spec.settings.size_max = options.size_limit;
+    spec.settings.tls = options.starttls && !is_implicit_tls(spec.settings.protocol);
+    spec.proxy = options.proxy;
     specs.push_back(std::move(spec));
   }
   for (const std::string& fault : options.faults) {
@@ -83,6 +92,31 @@ std::vector<ServerSpec> make_specs(const ServeOptions& options) {
   return specs;
 }
 
+std::vector<Event> make_events(const ServeOptions& options, const std::vector<ServerSpec>& specs) {
+  std::vector<std::string> names;
+  for (const ServerSpec& spec : specs) names.push_back(spec.settings.name);
+  std::vector<Event> events;
+  for (const std::string& text : options.events) {
+    const Result<Event> event = parse_event(text, names);
+    if (!event) refuse("--at", event.error().text());
+    events.push_back(*event);
+  }
+  return events;
+}
+
+/// Empty when no server needs one.
+Result<std::shared_ptr<const tls::Context>> make_tls(const ServeOptions& options,
+                                                     const std::vector<ServerSpec>& specs) {
+  const bool needed = std::any_of(specs.begin(), specs.end(), [](const ServerSpec& spec) {
+    return spec.settings.tls || is_implicit_tls(spec.settings.protocol);
+  });
+  if (!needed) return std::shared_ptr<const tls::Context>();
+  if (options.certificate.empty())
+    return tls::Context::self_signed_server(specs.front().settings.name);
+  return tls::Context::server(options.certificate,
+                              options.key.empty() ? options.certificate : options.key);
+}
+
 nlohmann::json tally_json(const ServeLoop& loop, std::size_t at) {
   const ServerTally& tally = loop.tally(at);
   return {{"name", loop.spec(at).settings.name},
@@ -99,6 +133,10 @@ nlohmann::json tally_json(const ServeLoop& loop, std::size_t at) {
           {"bytes_out", tally.bytes_out},
           {"duplicates", tally.duplicates},
           {"without_id", tally.without_id},
+          {"proxied", tally.proxied},
+          {"proxy_bad", tally.proxy_bad},
+          {"tls", tally.tls},
+          {"tls_failed", tally.tls_failed},
           {"died", tally.died}};
 }
 
@@ -116,7 +154,7 @@ void print_summary(const ServeLoop& loop) {
   }
 }
 
-int serve(const ServeOptions& options, std::vector<ServerSpec> specs) {
+int serve(const ServeOptions& options, std::vector<ServerSpec> specs, std::vector<Event> events) {
   raise_fd_limit();
   LedgerFile ledger;
   if (!options.ledger.empty()) {
@@ -128,11 +166,16 @@ int serve(const ServeOptions& options, std::vector<ServerSpec> specs) {
     ledger = std::move(*opened);
   }
   const bool needs_mailbox = std::any_of(specs.begin(), specs.end(), [](const ServerSpec& spec) {
-    return spec.settings.protocol == Protocol::imap || spec.settings.protocol == Protocol::pop3;
+    return !is_smtp(spec.settings.protocol);
   });
   Mailbox mailbox(needs_mailbox ? options.messages : 0, options.message_bytes);
+  const auto tls = make_tls(options, specs);
+  if (!tls) {
+    fmt::print(stderr, "poise-load: {}\n", tls.error().text());
+    return 1;
+  }
   ServeLoop loop(std::move(specs), std::move(mailbox), std::move(ledger),
-                 nanos(options.idle_timeout));
+                 nanos(options.idle_timeout), *tls, std::move(events));
   if (const Result<void> opened = loop.open(); !opened) {
     fmt::print(stderr, "poise-load: {}\n", opened.error().text());
     return 1;
@@ -152,13 +195,14 @@ int serve(const ServeOptions& options, std::vector<ServerSpec> specs) {
 
 }  // namespace
 
-void add_serve_command(CLI::App& program, Action& action) {
+void add_serve_command(CLI::App& program, CommandAction& action) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* command = program.add_subcommand(
       "serve", "Be one mail server or several, well-behaved or not, and count what arrives");
   command
       ->add_option("--protocol", options->protocols,
-                   "smtp, submission, lmtp, imap or pop3; once, or once for each --listen")
+                   "smtp, submission, smtps, lmtp, imap, imaps, pop3 or pop3s; once, or once for "
+                   "each --listen")
       ->type_name("NAME")
       ->capture_default_str();
   command
@@ -172,6 +216,20 @@ void add_serve_command(CLI::App& program, Action& action) {
       ->type_name("NAME");
   command->add_option("--fault", options->faults, std::string(fault_help()))
       ->type_name("[NAME:]FAULT");
+  command
+      ->add_option("--at", options->events,
+                   "Later: stop (as if it died), start, heal (no faults but capacity), or a fault, "
+                   "as in 10s:stop:mx2, 5s:silence; repeatable")
+      ->type_name("TIME:WHAT[:NAME]");
+  command->add_flag("--starttls", options->starttls, "Offer STARTTLS");
+  command
+      ->add_option("--certificate", options->certificate,
+                   "PEM, with its chain (default: one made now, that nobody need trust)")
+      ->type_name("FILE");
+  command->add_option("--key", options->key, "PEM (default: in the certificate's file)")
+      ->type_name("FILE");
+  command->add_flag("--proxy", options->proxy,
+                    "Every connection begins with a PROXY header, version 1 or 2");
   command->add_option("--password", options->password, "The only right password (default: any is)")
       ->type_name("TEXT");
   command->add_option("--messages", options->messages, "Messages in everybody's mailbox")
@@ -206,9 +264,11 @@ void add_serve_command(CLI::App& program, Action& action) {
              "the mailbox would take more than 2 GiB; fewer --messages or smaller ones");
     }
     if (options->idle_timeout <= 0) refuse("--idle-timeout", "must be above 0");
-    action = [options, specs = make_specs(*options)]() mutable {
-      return serve(*options, std::move(specs));
-    };
+    if (!options->key.empty() && options->certificate.empty())
+      refuse("--key", "needs --certificate");
+    std::vector<ServerSpec> specs = make_specs(*options);
+    std::vector<Event> events = make_events(*options, specs);
+    action = [options, specs, events] { return serve(*options, specs, events); };
   });
 }
 

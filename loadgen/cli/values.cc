@@ -8,22 +8,31 @@
 
 namespace poise::loadgen {
 
-Protocol parse_protocol(const std::string& name) {
+namespace {
+
+Protocol parse_protocol(const std::string& name, bool with_sieve) {
+  const auto is_there = [&](Protocol protocol) {
+    return protocol != Protocol::tcp && (with_sieve || protocol != Protocol::managesieve);
+  };
+  std::string names;
   for (std::size_t at = 0; at < kProtocolNames.size(); ++at) {
-    if (name != kProtocolNames[at]) continue;
     const auto protocol = static_cast<Protocol>(at);
-    if (is_implicit_tls(protocol) || protocol == Protocol::managesieve ||
-        protocol == Protocol::tcp) {
-      throw CLI::ValidationError(
-          "--protocol",
-          fmt::format("{} is not supported yet; there are smtp, submission, lmtp, imap, pop3",
-                      name));
-    }
-    return protocol;
+    if (!is_there(protocol)) continue;
+    if (name == kProtocolNames[at]) return protocol;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", kProtocolNames[at]);
   }
-  throw CLI::ValidationError(
-      "--protocol",
-      fmt::format("no protocol {}; there are smtp, submission, lmtp, imap, pop3", name));
+  throw CLI::ValidationError("--protocol",
+                             fmt::format("no protocol {}; there are {}", name, names));
+}
+
+}  // namespace
+
+Protocol parse_client_protocol(const std::string& name) {
+  return parse_protocol(name, true);
+}
+
+Protocol parse_server_protocol(const std::string& name) {
+  return parse_protocol(name, false);
 }
 
 CLI::Validator duration_in_seconds() {

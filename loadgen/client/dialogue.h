@@ -4,13 +4,22 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "loadgen/client/message.h"
+#include "loadgen/client/script.h"
 #include "loadgen/loop/output.h"
+#include "loadgen/report/command.h"
 #include "loadgen/report/failure.h"
-#include "poise/protocol.h"
 
 namespace poise::loadgen {
+
+/// A command went out, or the oldest unanswered one was answered.
+struct CommandEvent {
+  enum class Kind : std::uint8_t { asked, answered };
+  Kind kind;
+  Command command;
+};
 
 /// What a client's dialogue gives to whoever drives it.
 struct ClientWire {
@@ -18,9 +27,23 @@ struct ClientWire {
   std::string accepted;  ///< ids that got their 250 since the driver last looked, one a line
   unsigned submits = 0;  ///< how many those are
   unsigned fetches = 0;  ///< messages read whole since the driver last looked
+  std::vector<CommandEvent> events;  ///< since the driver last looked, in their order
+  bool start_tls = false;            ///< the server is ready for a handshake; then secured()
+  Nanos wait = 0;                    ///< above 0: be still for that long; then resume()
+
+  void ask(Command command) { events.push_back({CommandEvent::Kind::asked, command}); }
+  void answer(Command command) { events.push_back({CommandEvent::Kind::answered, command}); }
+  void clear() {
+    out.clear();
+    accepted.clear();
+    events.clear();
+    submits = fetches = 0;
+    start_tls = false;
+    wait = 0;
+  }
 };
 
-/// One client-side conversation, one session long: bytes in, bytes out; no socket, no clock.
+/// One client-side conversation, one connection long: bytes in, bytes out; no socket, no clock.
 class ClientDialogue {
  public:
   enum class State : std::uint8_t {
@@ -33,6 +56,10 @@ class ClientDialogue {
   virtual ~ClientDialogue() = default;
 
   virtual void receive(std::string_view bytes, ClientWire& wire) = 0;
+  /// The handshake that `start_tls` asked for is done.
+  virtual void secured(ClientWire& wire) = 0;
+  /// The time that `wait` asked for is over.
+  virtual void resume(ClientWire& wire) = 0;
 
   [[nodiscard]] State state() const { return state_; }
   [[nodiscard]] Failure failure() const { return failure_; }
@@ -40,6 +67,8 @@ class ClientDialogue {
   [[nodiscard]] const std::string& code() const { return code_; }
   /// By which name the server greeted; empty before, and when it gave none.
   [[nodiscard]] const std::string& server_name() const { return server_name_; }
+  /// The message on its way whose fate is not known; empty when there is none.
+  [[nodiscard]] const std::string& unconfirmed() const { return id_; }
   /// The session has failed already, and only the goodbye is left: whatever ends the connection now
   /// is not the cause.
   [[nodiscard]] bool is_leaving() const { return failure_ != Failure::none; }
@@ -54,32 +83,32 @@ class ClientDialogue {
     note_failure(failure, std::move(code));
     state_ = State::failed;
   }
+  void accepted(ClientWire& wire) {
+    wire.accepted += id_;
+    wire.accepted += '\n';
+    ++wire.submits;
+    id_.clear();
+  }
 
   State state_ = State::greeting;
   std::string server_name_;
+  std::string id_;
 
  private:
   Failure failure_ = Failure::none;
   std::string code_;
 };
 
-/// What the sessions of a run say.
-struct Script {
-  Protocol protocol = Protocol::smtp;
-  bool connect_only = false;  ///< greeting, goodbye
-  std::string helo = "poise-load.test";
-  std::string sender = "sender@poise-load.test";
-  std::string recipient = "user@poise-load.test";
-  unsigned recipients = 1;  ///< a message; the first is `recipient`, the others are numbered
-  unsigned messages = 1;    ///< a session
-  bool pipelining = false;  ///< MAIL, RCPT and DATA in one go (RFC 2920)
-  std::string user = "user";
-  std::string password = "secret";
+/// What an earlier connection of the same session has left to do.
+struct Remainder {
+  unsigned messages_done = 0;
+  std::string unconfirmed;  ///< sent again under the same id, as an MTA does
 };
 
-/// smtp, submission, lmtp, imap or pop3. The references must outlive the dialogue. `session` is its
-/// number in the run.
+/// Any protocol but tcp. The references must outlive the dialogue. `session` is its number in the
+/// run.
 std::unique_ptr<ClientDialogue> make_client_dialogue(const Script& script, MessageMaker& messages,
-                                                     std::uint64_t session);
+                                                     std::uint64_t session,
+                                                     Remainder remainder = {});
 
 }  // namespace poise::loadgen

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "loadgen/text/words.h"
 
 namespace poise::loadgen {
 
-void SmtpClientDialogue::say(std::string_view line, ClientWire& wire) {
+void SmtpClientDialogue::say(Command command, std::string_view line, ClientWire& wire) {
+  wire.ask(command);
   wire.out.append(line);
   wire.out.append("\r\n");
 }
@@ -21,6 +24,8 @@ void SmtpClientDialogue::receive(std::string_view bytes, ClientWire& wire) {
       case mail::ReplyReader::Status::complete:
         on_reply(wire);
     }
+    // What came in clear behind the answer to STARTTLS is nobody's answer (RFC 3207 4.2).
+    if (wire.start_tls) return;
   }
 }
 
@@ -38,10 +43,24 @@ void SmtpClientDialogue::on_greeting(ClientWire& wire) {
     return send_quit(wire);
   }
   state_ = State::talking;
-  if (script_.connect_only) return send_quit(wire);
-  messages_left_ = script_.messages;
-  say(fmt::format("{} {}", is_lmtp() ? "LHLO" : "EHLO", script_.helo), wire);
+  if (script_.connect_only && script_.tls != Tls::starttls) return send_quit(wire);
+  say_hello(wire);
+}
+
+void SmtpClientDialogue::say_hello(ClientWire& wire) {
+  say(Command::hello, fmt::format("{} {}", is_lmtp() ? "LHLO" : "EHLO", script_.helo), wire);
   step_ = Step::hello;
+}
+
+void SmtpClientDialogue::secured(ClientWire& wire) {
+  secured_ = true;
+  replies_ = {};
+  if (script_.connect_only) return send_quit(wire);
+  say_hello(wire);  // RFC 3207 4.2: what the server said before does not count
+}
+
+void SmtpClientDialogue::resume(ClientWire& wire) {
+  next_action(wire);
 }
 
 void SmtpClientDialogue::on_reply(ClientWire& wire) {
@@ -49,84 +68,134 @@ void SmtpClientDialogue::on_reply(ClientWire& wire) {
   const int code = replies_.code();
   if (step_ == Step::quit) {
     // With pipelining, replies to what had been sent before the QUIT may come first.
-    if (code == 221)
+    if (code == 221) {
+      wire.answer(Command::quit);
       state_ = is_leaving() ? State::failed : State::done;
-    else if (code == 421)
+    } else if (code == 421) {
       fail(Failure::service_closing, "421");
+    }
     return;
   }
   if (code == 421) return fail(Failure::service_closing, "421");
+  if (step_ == Step::waiting) return fail(Failure::junk);  // nobody had asked
   if (step_ == Step::body) return on_body_reply(wire);
   const int expected = step_ == Step::data ? 3 : 2;
   if (code / 100 != expected) return give_up(wire);
   switch (step_) {
     case Step::hello:
-      if (script_.protocol == Protocol::submission) {
-        say(fmt::format("AUTH PLAIN {}", base64_plain(script_.user, script_.password)), wire);
-        step_ = Step::auth;
-        return;
-      }
-      return begin_message(wire);
+      wire.answer(Command::hello);
+      return on_hello(wire);
+    case Step::starttls:
+      wire.answer(Command::starttls);
+      wire.start_tls = true;
+      return;
     case Step::auth:
-      return begin_message(wire);
+      wire.answer(Command::auth);
+      return next_action(wire);
     case Step::mail:
+      wire.answer(Command::mail);
       step_ = Step::rcpt;
       if (!script_.pipelining) send_rcpt(wire);
       return;
     case Step::rcpt:
+      wire.answer(Command::rcpt);
       ++recipients_answered_;
       if (recipients_sent_ < script_.recipients) return send_rcpt(wire);
       if (recipients_answered_ < script_.recipients) return;
       step_ = Step::data;
-      if (!script_.pipelining) say("DATA", wire);
+      if (!script_.pipelining) say(Command::data, "DATA", wire);
       return;
     case Step::data:
+      wire.answer(Command::data);
       return send_body(wire);
+    case Step::simple:
+      wire.answer(asked_);
+      return next_action(wire);
     case Step::greeting:
     case Step::body:
+    case Step::waiting:
     case Step::quit:
       break;
   }
 }
 
+void SmtpClientDialogue::on_hello(ClientWire& wire) {
+  if (script_.tls == Tls::starttls && !secured_) {
+    if (!mail::ehlo_offers(replies_.text(), "STARTTLS")) {
+      note_failure(Failure::tls_failed, "not offered");
+      return send_quit(wire);
+    }
+    say(Command::starttls, "STARTTLS", wire);
+    step_ = Step::starttls;
+    return;
+  }
+  if (!script_.auth) return next_action(wire);
+  say(Command::auth,
+      fmt::format("AUTH PLAIN {}", base64_plain(login_name(script_, session_), script_.password)),
+      wire);
+  step_ = Step::auth;
+}
+
+void SmtpClientDialogue::next_action(ClientWire& wire) {
+  while (next_ < script_.actions.size()) {
+    const Action& action = script_.actions[next_++];
+    if (action.verb == Action::Verb::message) {
+      if (messages_begun_++ < remainder_.messages_done) continue;
+      return begin_message(wire);
+    }
+    if (action.verb == Action::Verb::wait) {
+      if (messages_begun_ < remainder_.messages_done || action.time == 0) continue;
+      step_ = Step::waiting;
+      wire.wait = action.time;
+      return;
+    }
+    step_ = Step::simple;
+    asked_ = action.verb == Action::Verb::rset ? Command::rset : Command::noop;
+    return say(asked_, asked_ == Command::rset ? "RSET" : "NOOP", wire);
+  }
+  send_quit(wire);
+}
+
 void SmtpClientDialogue::begin_message(ClientWire& wire) {
-  --messages_left_;
   recipients_sent_ = recipients_answered_ = body_replies_ = 0;
   step_ = Step::mail;
-  say(fmt::format("MAIL FROM:<{}>", script_.sender), wire);
+  say(Command::mail, fmt::format("MAIL FROM:<{}>", script_.sender), wire);
   if (!script_.pipelining) return;
   while (recipients_sent_ < script_.recipients) send_rcpt(wire);
-  say("DATA", wire);
+  say(Command::data, "DATA", wire);
 }
 
 void SmtpClientDialogue::send_rcpt(ClientWire& wire) {
   if (recipients_sent_ == 0)
-    say(fmt::format("RCPT TO:<{}>", script_.recipient), wire);
+    say(Command::rcpt, fmt::format("RCPT TO:<{}>", script_.recipient), wire);
   else
-    say(fmt::format("RCPT TO:<{}{}>", recipients_sent_ + 1, script_.recipient), wire);
+    say(Command::rcpt, fmt::format("RCPT TO:<{}{}>", recipients_sent_ + 1, script_.recipient),
+        wire);
   ++recipients_sent_;
 }
 
 void SmtpClientDialogue::send_body(ClientWire& wire) {
   std::string header;
-  id_ = messages_.next(header);
+  id_ = messages_.next(header, std::exchange(remainder_.unconfirmed, {}));
+  wire.ask(Command::message);
   wire.out.append(header);
-  wire.out.append_shared(messages_.body());
+  wire.out.append_shared(messages_.body(id_));
   step_ = Step::body;
 }
 
 void SmtpClientDialogue::on_body_reply(ClientWire& wire) {
-  if (replies_.code() / 100 != 2) return give_up(wire);
+  if (replies_.code() / 100 != 2) {
+    id_.clear();  // refused: nobody has it
+    return give_up(wire);
+  }
   if (is_lmtp() && ++body_replies_ < script_.recipients) return;
-  wire.accepted += id_;
-  wire.accepted += '\n';
-  ++wire.submits;
-  if (messages_left_ > 0) return begin_message(wire);
-  send_quit(wire);
+  wire.answer(Command::message);
+  accepted(wire);
+  next_action(wire);
 }
 
 void SmtpClientDialogue::send_quit(ClientWire& wire) {
-  say("QUIT", wire);
+  say(Command::quit, "QUIT", wire);
   step_ = Step::quit;
 }
 

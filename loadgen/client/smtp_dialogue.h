@@ -9,37 +9,60 @@
 
 namespace poise::loadgen {
 
-/// An SMTP, submission or LMTP client: greeting, EHLO, [AUTH,] messages, QUIT. One command at a
-/// time unless pipelining is asked for. A refused step ends the session politely, with QUIT.
+/// An SMTP, submission or LMTP client: greeting, EHLO, [STARTTLS, EHLO,] [AUTH,] the script's
+/// actions, QUIT. One command at a time unless pipelining is asked for. A refused step ends the
+/// session politely, with QUIT.
 class SmtpClientDialogue : public ClientDialogue {
  public:
-  SmtpClientDialogue(const Script& script, MessageMaker& messages)
-      : script_(script), messages_(messages) {}
+  SmtpClientDialogue(const Script& script, MessageMaker& messages, std::uint64_t session,
+                     Remainder remainder)
+      : script_(script), messages_(messages), session_(session), remainder_(std::move(remainder)) {}
   void receive(std::string_view bytes, ClientWire& wire) override;
+  void secured(ClientWire& wire) override;
+  void resume(ClientWire& wire) override;
 
  private:
-  enum class Step : std::uint8_t { greeting, hello, auth, mail, rcpt, data, body, quit };
+  enum class Step : std::uint8_t {
+    greeting,
+    hello,
+    starttls,
+    auth,
+    mail,
+    rcpt,
+    data,
+    body,
+    simple,  ///< NOOP, RSET
+    waiting,
+    quit
+  };
 
   void on_reply(ClientWire& wire);
   void on_greeting(ClientWire& wire);
+  void on_hello(ClientWire& wire);
   void on_body_reply(ClientWire& wire);
+  void say_hello(ClientWire& wire);
+  void next_action(ClientWire& wire);
   void begin_message(ClientWire& wire);
   void send_rcpt(ClientWire& wire);
   void send_body(ClientWire& wire);
   void send_quit(ClientWire& wire);
   void give_up(ClientWire& wire);
-  void say(std::string_view line, ClientWire& wire);
+  void say(Command command, std::string_view line, ClientWire& wire);
   [[nodiscard]] bool is_lmtp() const { return script_.protocol == Protocol::lmtp; }
 
   const Script& script_;
   MessageMaker& messages_;
+  std::uint64_t session_;
+  Remainder remainder_;
   mail::ReplyReader replies_;
   Step step_ = Step::greeting;
+  Command asked_ = Command::greeting;  ///< of step `simple`
+  bool secured_ = false;
+  std::size_t next_ = 0;          ///< of the script's actions
+  unsigned messages_begun_ = 0;   ///< of the script's, those done earlier included
   unsigned recipients_sent_ = 0;  ///< RCPTs on their way or answered
   unsigned recipients_answered_ = 0;
   unsigned body_replies_ = 0;  ///< LMTP: of this message
-  unsigned messages_left_ = 0;
-  std::string id_;
 };
 
 }  // namespace poise::loadgen

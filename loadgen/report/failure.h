@@ -21,6 +21,7 @@ enum class Failure : std::uint8_t {
   greeting_5yz,            ///< greeted with 5yz
   greeting_bye,            ///< greeted with BYE or -ERR
   greeting_junk,           ///< greeted with something else
+  tls_failed,              ///< TLS not offered, its handshake broken off, or its certificate bad
   reset,                   ///< reset after the greeting, before the goodbye
   closed,                  ///< closed after the greeting, before the goodbye
   timeout,                 ///< the session took too long
@@ -32,7 +33,7 @@ enum class Failure : std::uint8_t {
   local,                   ///< our own side: no port, no file descriptor
 };
 
-inline constexpr std::array<std::string_view, 20> kFailureNames{"none",
+inline constexpr std::array<std::string_view, 21> kFailureNames{"none",
                                                                 "refused",
                                                                 "unreachable",
                                                                 "connect_timeout",
@@ -43,6 +44,7 @@ inline constexpr std::array<std::string_view, 20> kFailureNames{"none",
                                                                 "greeting_5yz",
                                                                 "greeting_bye",
                                                                 "greeting_junk",
+                                                                "tls_failed",
                                                                 "reset",
                                                                 "closed",
                                                                 "timeout",

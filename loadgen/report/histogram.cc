@@ -10,10 +10,8 @@ namespace poise::loadgen {
 // position b has its bucket by the next kSubBits bits; such a doubling has 2^kSubBits buckets of
 // width 2^(b - kSubBits).
 
-Histogram::Histogram() : buckets_(bucket_of((std::uint64_t{1} << kValueBits) - 1) + 1) {}
-
 std::size_t Histogram::bucket_of(std::uint64_t value) {
-  value = std::min(value, (std::uint64_t{1} << kValueBits) - 1);
+  value = std::min(value, kLargest);
   if (value >> kSubBits == 0) return value;
   const auto shift = static_cast<unsigned>(std::bit_width(value)) - kSubBits - 1;
   return (std::size_t{shift} << kSubBits) + (value >> shift);
@@ -28,6 +26,7 @@ std::uint64_t Histogram::last_in(std::size_t bucket) {
 
 void Histogram::add(Nanos value) {
   value = std::max<Nanos>(value, 0);
+  if (buckets_.empty()) buckets_.resize(bucket_of(kLargest) + 1);
   ++buckets_[bucket_of(static_cast<std::uint64_t>(value))];
   ++count_;
   sum_ += static_cast<double>(value);
@@ -35,10 +34,18 @@ void Histogram::add(Nanos value) {
 }
 
 void Histogram::merge(const Histogram& other) {
-  for (std::size_t at = 0; at < buckets_.size(); ++at) buckets_[at] += other.buckets_[at];
+  if (buckets_.size() < other.buckets_.size()) buckets_.resize(other.buckets_.size());
+  for (std::size_t at = 0; at < other.buckets_.size(); ++at) buckets_[at] += other.buckets_[at];
   count_ += other.count_;
   sum_ += other.sum_;
   max_ = std::max(max_, other.max_);
+}
+
+void Histogram::clear() {
+  std::fill(buckets_.begin(), buckets_.end(), 0);
+  count_ = 0;
+  sum_ = 0;
+  max_ = 0;
 }
 
 double Histogram::mean() const {

@@ -9,14 +9,13 @@
 namespace poise::loadgen {
 
 /// Counts of time spans in buckets that grow with the value, 128 to each doubling: any value is
-/// known to 0.8 %, from a nanosecond to over an hour, in a fixed 37 KB. Count, sum and maximum are
-/// exact.
+/// known to 0.8 %, from a nanosecond to over an hour, in 37 KB once there is one. Count, sum and
+/// maximum are exact.
 class Histogram {
  public:
-  Histogram();
-
   void add(Nanos value);
   void merge(const Histogram& other);
+  void clear();
 
   [[nodiscard]] std::uint64_t count() const { return count_; }
   [[nodiscard]] Nanos max() const { return max_; }
@@ -29,6 +28,8 @@ class Histogram {
  private:
   static constexpr unsigned kSubBits = 7;
   static constexpr unsigned kValueBits = 42;  ///< larger values (73 minutes) count as the largest
+
+  static constexpr std::uint64_t kLargest = (std::uint64_t{1} << kValueBits) - 1;
 
   static std::size_t bucket_of(std::uint64_t value);
   static std::uint64_t last_in(std::size_t bucket);

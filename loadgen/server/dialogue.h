@@ -14,16 +14,17 @@ namespace poise::loadgen {
 /// What a server's dialogue gives to whoever drives it.
 struct Wire {
   Output out;
-  bool close = false;     ///< after `out` is sent, close
-  bool goodbye = false;   ///< the client took its leave in order (QUIT, LOGOUT)
-  bool paced = false;     ///< set by the driver: stop after one message, a capacity limit applies
-  unsigned messages = 0;  ///< accepted or served since the driver last looked
-  unsigned replies = 0;   ///< commands answered, in all
+  bool close = false;      ///< after `out` is sent, close
+  bool goodbye = false;    ///< the client took its leave in order (QUIT, LOGOUT)
+  bool paced = false;      ///< set by the driver: stop after one message, a capacity limit applies
+  bool start_tls = false;  ///< after `out` is sent, a handshake begins; then secured()
+  unsigned messages = 0;   ///< accepted or served since the driver last looked
+  unsigned replies = 0;    ///< commands answered, in all
 
   /// Take no further command: what is due must leave first. Bounds what a client that never reads
   /// can make us hold.
   [[nodiscard]] bool full() const {
-    return close || out.owned_size() > 65536 || (paced && messages > 0);
+    return close || start_tls || out.owned_size() > 65536 || (paced && messages > 0);
   }
 };
 
@@ -38,6 +39,8 @@ class ServerDialogue {
   /// Takes bytes from the front; stops early when the wire is full. What it leaves is offered again
   /// later.
   virtual void receive(std::string_view& bytes, Wire& wire) = 0;
+  /// The handshake that `start_tls` asked for is done, or was the first thing on the connection.
+  virtual void secured() = 0;
   /// Nothing has come for too long: say so in the protocol, and close.
   virtual void time_out(Wire& wire) = 0;
 };
@@ -57,11 +60,12 @@ struct ServerSettings {
   std::string name = "poise-load";
   std::string password;  ///< empty: any is right
   std::uint64_t size_max = 64u << 20;
+  bool tls = false;  ///< STARTTLS is offered
 };
 
 class Mailbox;
 
-/// smtp, submission, lmtp, imap or pop3. The references must outlive the dialogue.
+/// Any protocol but managesieve and tcp. The references must outlive the dialogue.
 std::unique_ptr<ServerDialogue> make_server_dialogue(const ServerSettings& settings,
                                                      const Mailbox& mailbox, MessageSink& sink);
 

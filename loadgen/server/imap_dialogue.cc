@@ -15,6 +15,10 @@ constexpr std::string_view kFlagList = "(\\Answered \\Flagged \\Deleted \\Seen \
 
 }  // namespace
 
+std::string ImapServerDialogue::capabilities() const {
+  return fmt::format("{}{}", kCapabilities, settings_.tls && !secured_ ? " STARTTLS" : "");
+}
+
 void ImapServerDialogue::untagged(std::string_view line, Wire& wire) {
   wire.out.append("* ");
   wire.out.append(line);
@@ -42,7 +46,7 @@ void ImapServerDialogue::bad(std::string_view text, Wire& wire) {
 
 void ImapServerDialogue::greet(std::string_view text, Wire& wire) {
   if (text.empty())
-    return untagged(fmt::format("OK [CAPABILITY {}] {} ready.", kCapabilities, settings_.name),
+    return untagged(fmt::format("OK [CAPABILITY {}] {} ready.", capabilities(), settings_.name),
                     wire);
   wire.out.append(text);
   wire.out.append("\r\n");
@@ -168,13 +172,18 @@ void ImapServerDialogue::on_command(Wire& wire) {
 
 bool ImapServerDialogue::on_any_state(std::string_view verb, Wire& wire) {
   if (same_word(verb, "CAPABILITY")) {
-    untagged(fmt::format("CAPABILITY {}", kCapabilities), wire);
+    untagged(fmt::format("CAPABILITY {}", capabilities()), wire);
     return ok("Capability completed.", wire), true;
   }
   if (same_word(verb, "NOOP")) return ok("NOOP completed.", wire), true;
   if (same_word(verb, "ID")) {
     untagged("ID (\"name\" \"poise-load\")", wire);
     return ok("ID completed.", wire), true;
+  }
+  if (same_word(verb, "STARTTLS") && settings_.tls && !secured_ && !logged_in_) {
+    ok("Begin TLS negotiation now.", wire);
+    wire.start_tls = true;
+    return true;
   }
   if (same_word(verb, "LOGOUT")) {
     untagged("BYE Logging out", wire);
@@ -212,7 +221,7 @@ void ImapServerDialogue::finish_login(std::string_view password, Wire& wire) {
     return no("[AUTHENTICATIONFAILED] Authentication failed.", wire);
   }
   logged_in_ = true;
-  ok(fmt::format("[CAPABILITY {}] Logged in", kCapabilities), wire);
+  ok(fmt::format("[CAPABILITY {}] Logged in", capabilities()), wire);
 }
 
 bool ImapServerDialogue::on_logged_in(std::string_view verb, Tokens arguments, Wire& wire) {

@@ -23,6 +23,7 @@ class ImapServerDialogue : public ServerDialogue {
 
   void greet(std::string_view text, Wire& wire) override;
   void receive(std::string_view& bytes, Wire& wire) override;
+  void secured() override { secured_ = true; }
   void time_out(Wire& wire) override;
 
  private:
@@ -46,6 +47,7 @@ class ImapServerDialogue : public ServerDialogue {
   void finish_login(std::string_view password, Wire& wire);
   void finish_sasl(std::string_view line, Wire& wire);
 
+  [[nodiscard]] std::string capabilities() const;
   void untagged(std::string_view line, Wire& wire);
   void ok(std::string_view text, Wire& wire);
   void no(std::string_view text, Wire& wire);
@@ -58,6 +60,7 @@ class ImapServerDialogue : public ServerDialogue {
   ImapCommandReader reader_;
   Mode mode_ = Mode::commands;
   std::string tag_;
+  bool secured_ = false;
   bool logged_in_ = false;
   std::optional<ImapView> view_;
   bool appending_ = false;

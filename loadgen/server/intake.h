@@ -24,6 +24,10 @@ struct ServerTally {
   std::uint64_t duplicates =
       0;  ///< ids that had arrived before, here or at a server of the same process
   std::uint64_t without_id = 0;
+  std::uint64_t proxied = 0;    ///< sessions that began with a PROXY header
+  std::uint64_t proxy_bad = 0;  ///< sessions that did not, where one is demanded, or with a bad one
+  std::uint64_t tls = 0;        ///< TLS handshakes completed
+  std::uint64_t tls_failed = 0;  ///< and those that were not
   bool died = false;
 };
 

@@ -55,9 +55,10 @@ void Pop3ServerDialogue::on_line(std::string_view line, Wire& wire) {
     return;
   }
   if (same_word(verb, "CAPA")) {
-    return reply(
-        "+OK\r\nUSER\r\nTOP\r\nUIDL\r\nPIPELINING\r\nRESP-CODES\r\nIMPLEMENTATION poise-load\r\n.",
-        wire);
+    return reply(fmt::format("+OK\r\nUSER\r\nTOP\r\nUIDL\r\nPIPELINING\r\nRESP-CODES\r\n{}"
+                             "IMPLEMENTATION poise-load\r\n.",
+                             settings_.tls && !secured_ ? "STLS\r\n" : ""),
+                 wire);
   }
   if (logged_in_)
     on_transaction(verb, argument, wire);
@@ -79,6 +80,12 @@ void Pop3ServerDialogue::on_login(std::string_view verb, std::string_view argume
     logged_in_ = true;
     deleted_.assign(mailbox_.messages().size(), false);
     return reply("+OK Logged in.", wire);
+  }
+  if (same_word(verb, "STLS")) {
+    if (!settings_.tls || secured_) return error("-ERR TLS is not offered, or on already", wire);
+    reply("+OK Begin TLS", wire);
+    wire.start_tls = true;
+    return;
   }
   error("-ERR Log in first", wire);
 }

@@ -20,6 +20,7 @@ class Pop3ServerDialogue : public ServerDialogue {
 
   void greet(std::string_view text, Wire& wire) override;
   void receive(std::string_view& bytes, Wire& wire) override;
+  void secured() override { secured_ = true; }
   void time_out(Wire& wire) override;
 
  private:
@@ -42,6 +43,7 @@ class Pop3ServerDialogue : public ServerDialogue {
   const Mailbox& mailbox_;
   mail::LineReader lines_{kMaxLineBytes};
   bool user_given_ = false;
+  bool secured_ = false;
   bool logged_in_ = false;
   std::vector<bool> deleted_;
   unsigned errors_ = 0;

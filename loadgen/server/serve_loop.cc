@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "loadgen/loop/socket.h"
+#include "loadgen/text/protocols.h"
+#include "mail/proxy_header.h"
 #include "poise/check.h"
 
 namespace poise::loadgen {
@@ -32,8 +34,15 @@ Address bound_address(int fd) {
 }  // namespace
 
 ServeLoop::ServeLoop(std::vector<ServerSpec> specs, Mailbox mailbox, LedgerFile ledger,
-                     Nanos idle_timeout)
-    : mailbox_(std::move(mailbox)), idle_timeout_(idle_timeout), buffer_(kBufferBytes) {
+                     Nanos idle_timeout, std::shared_ptr<const tls::Context> tls,
+                     std::vector<Event> events)
+    : mailbox_(std::move(mailbox)),
+      idle_timeout_(idle_timeout),
+      tls_(std::move(tls)),
+      events_(std::move(events)),
+      buffer_(kBufferBytes) {
+  std::stable_sort(events_.begin(), events_.end(),
+                   [](const Event& a, const Event& b) { return a.at < b.at; });
   books_.ledger = std::move(ledger);
   for (ServerSpec& spec : specs)
     servers_.push_back(std::make_unique<Server>(std::move(spec), books_));
@@ -43,22 +52,29 @@ ServeLoop::~ServeLoop() = default;
 
 Result<void> ServeLoop::open() {
   for (const auto& server : servers_) {
-    Result<net::Fd> listener = open_server(server->spec.listen, server->spec.faults.refuse);
-    if (!listener) return listener.error();
-    server->listener = std::move(*listener);
+    CHECK(tls_ || (!server->spec.settings.tls && !is_implicit_tls(server->spec.settings.protocol)));
+    if (const Result<void> opened = listen(*server); !opened) return opened.error();
     server->address = bound_address(server->listener.get());
-    const Faults& faults = server->spec.faults;
-    if (faults.greet == "421" || faults.greet == "554") {
-      server->spec.faults.greet = refusal_greeting(
-          server->spec.settings.protocol, server->spec.settings.name, faults.greet == "421");
-    }
   }
   return {};
 }
 
+Result<void> ServeLoop::listen(Server& server) {
+  Faults& faults = server.spec.faults;
+  Result<net::Fd> listener =
+      open_server(server.address ? server.address : server.spec.listen, faults.refuse);
+  if (!listener) return listener.error();
+  server.listener = std::move(*listener);
+  const ServerSettings& settings = server.spec.settings;
+  if (faults.greet == "421" || faults.greet == "554")
+    faults.greet = refusal_greeting(settings.protocol, settings.name, faults.greet == "421");
+  return {};
+}
+
 void ServeLoop::run() {
-  now_ = now();
+  began_ = now_ = now();
   alive_ = count();
+  schedule_next();
   poller_.add_readable(stop_signal_.fd(), {signal_slot(), 0});
   for (std::uint32_t at = 0; at < count(); ++at) {
     Server& server = *servers_[at];
@@ -68,7 +84,7 @@ void ServeLoop::run() {
     if (server.spec.faults.die_at > 0)
       deadlines_.set(death_slot(at), now_ + server.spec.faults.die_at);
   }
-  while (!stopping_ && alive_ > 0) {
+  while (!stopping_ && (alive_ > 0 || next_event_ < events_.size())) {
     const auto events = poller_.wait(deadlines_.earliest());
     now_ = now();
     for (const Poller::Event& event : events) on_event(event);
@@ -138,12 +154,23 @@ void ServeLoop::begin(std::uint32_t at, net::Fd fd) {
   session.wire.close = session.wire.goodbye = false;
   session.wire.messages = session.wire.replies = 0;
   session.wire.paced = server.spec.faults.capacity > 0;
+  session.securing = false;
+  session.awaits_header = server.spec.proxy;
   const Faults& faults = server.spec.faults;
   if (faults.reset) reset_on_close(session.fd.get());
   if (faults.reset || faults.close) return end(session);
   session.dialogue = make_server_dialogue(server.spec.settings, mailbox_, server.intake);
   poller_.add_connection(session.fd.get(), {session.slot, session.generation});
-  if (faults.silence) return wait_idle(session);
+  if (session.awaits_header || faults.silence) return wait_idle(session);
+  if (is_implicit_tls(server.spec.settings.protocol)) {
+    begin_tls(session);
+    return wait_idle(session);
+  }
+  welcome(session);
+}
+
+void ServeLoop::welcome(Session& session) {
+  const Faults& faults = servers_[session.server]->spec.faults;
   if (faults.delay > 0) return wait_for(session, Wait::greeting, now_ + faults.delay);
   greet(session);
 }
@@ -152,6 +179,90 @@ void ServeLoop::greet(Session& session) {
   session.dialogue->greet(servers_[session.server]->spec.faults.greet, session.wire);
   wait_idle(session);
   pump(session);
+}
+
+bool ServeLoop::take_header(Session& session, std::string_view bytes) {
+  ServerTally& tally = servers_[session.server]->tally;
+  session.pending.append(bytes);
+  const mail::ProxyHeader header = mail::parse_proxy_header(session.pending);
+  switch (header.status) {
+    case mail::ProxyHeaderStatus::need_more:
+      return true;
+    case mail::ProxyHeaderStatus::absent:
+    case mail::ProxyHeaderStatus::malformed:
+      ++tally.proxy_bad;
+      return false;
+    case mail::ProxyHeaderStatus::complete:
+      break;
+  }
+  ++tally.proxied;
+  session.pending.erase(0, header.length);
+  session.awaits_header = false;
+  if (!is_implicit_tls(servers_[session.server]->spec.settings.protocol)) {
+    const Nanos delay = servers_[session.server]->spec.faults.delay;
+    if (delay > 0)
+      wait_for(session, Wait::greeting, now_ + delay);
+    else
+      session.dialogue->greet(servers_[session.server]->spec.faults.greet, session.wire);
+    return true;
+  }
+  begin_tls(session);
+  const std::string early = std::exchange(session.pending, {});
+  return early.empty() || decrypt(session, early);
+}
+
+void ServeLoop::begin_tls(Session& session) {
+  session.tls = std::make_unique<tls::Engine>(tls_);
+  session.securing = true;
+  session.ciphertext.clear();
+  session.ciphertext_sent = 0;
+  session.tls->start();
+}
+
+bool ServeLoop::decrypt(Session& session, std::string_view bytes) {
+  Server& server = *servers_[session.server];
+  session.tls->receive(bytes);
+  if (session.tls->state() == tls::Engine::State::failed) {
+    ++server.tally.tls_failed;
+    return false;
+  }
+  if (session.securing && session.tls->state() == tls::Engine::State::open) {
+    session.securing = false;
+    ++server.tally.tls;
+    session.dialogue->secured();
+    if (is_implicit_tls(server.spec.settings.protocol)) {
+      if (server.spec.faults.delay > 0)
+        wait_for(session, Wait::greeting, now_ + server.spec.faults.delay);
+      else
+        session.dialogue->greet(server.spec.faults.greet, session.wire);
+    }
+  }
+  session.tls->take_plaintext(session.pending);
+  return true;
+}
+
+std::size_t ServeLoop::fill(Session& session, iovec* vectors, std::size_t count,
+                            std::size_t limit) {
+  Output& out = session.wire.out;
+  if (!session.tls) return out.front(vectors, count, limit);
+  if (session.ciphertext_sent == session.ciphertext.size()) {
+    session.ciphertext.clear();
+    session.ciphertext_sent = 0;
+    if (session.tls->state() == tls::Engine::State::open) {
+      const std::size_t pieces = out.front(vectors, count, std::min(limit, kBufferBytes));
+      std::size_t taken = 0;
+      for (std::size_t at = 0; at < pieces; ++at) {
+        session.tls->send({static_cast<const char*>(vectors[at].iov_base), vectors[at].iov_len});
+        taken += vectors[at].iov_len;
+      }
+      out.consume(taken);
+    }
+    session.tls->take_ciphertext(session.ciphertext);
+  }
+  if (session.ciphertext.empty()) return 0;
+  vectors[0] = {session.ciphertext.data() + session.ciphertext_sent,
+                session.ciphertext.size() - session.ciphertext_sent};
+  return 1;
 }
 
 void ServeLoop::pump(Session& session) {
@@ -170,7 +281,12 @@ void ServeLoop::pump(Session& session) {
     }
     if (wants_reset(session)) return reset_when_drained(session);
     if (session.wire.close) return end(session);
-    if (!session.pending.empty()) {
+    if (session.wire.start_tls) {
+      session.wire.start_tls = false;
+      session.pending.clear();  // RFC 3207 4.2: what came in clear behind STARTTLS does not count
+      begin_tls(session);
+    }
+    if (!session.pending.empty() && !session.awaits_header) {
       const std::string pending = std::exchange(session.pending, {});
       feed(session, pending);
       continue;
@@ -190,13 +306,16 @@ void ServeLoop::pump(Session& session) {
 
 ServeLoop::Sent ServeLoop::send_due(Session& session) {
   const std::uint64_t trickle = servers_[session.server]->spec.faults.trickle;
-  while (!session.wire.out.empty()) {
-    if (session.blocked || (trickle > 0 && session.wait == Wait::trickle)) return Sent::not_yet;
+  while (true) {
+    const bool due = !session.wire.out.empty() || session.tls;
+    if (due && (session.blocked || (trickle > 0 && session.wait == Wait::trickle)))
+      return Sent::not_yet;
     iovec vectors[64];
     msghdr message{};
     message.msg_iov = vectors;
-    message.msg_iovlen = session.wire.out.front(
-        vectors, 64, trickle > 0 ? std::max<std::uint64_t>(trickle / 10, 1) : SIZE_MAX);
+    message.msg_iovlen = fill(session, vectors, 64,
+                              trickle > 0 ? std::max<std::uint64_t>(trickle / 10, 1) : SIZE_MAX);
+    if (message.msg_iovlen == 0) return Sent::all;
     const ssize_t sent = sendmsg(session.fd.get(), &message, MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno == EINTR) continue;
@@ -205,13 +324,15 @@ ServeLoop::Sent ServeLoop::send_due(Session& session) {
       return Sent::not_yet;
     }
     servers_[session.server]->tally.bytes_out += static_cast<std::uint64_t>(sent);
-    session.wire.out.consume(static_cast<std::size_t>(sent));
+    if (session.tls)
+      session.ciphertext_sent += static_cast<std::size_t>(sent);
+    else
+      session.wire.out.consume(static_cast<std::size_t>(sent));
     session.active_at = now_;
     if (trickle > 0)
       wait_for(session, Wait::trickle,
                now_ + std::max<Nanos>(kSecond / 10, kSecond / static_cast<Nanos>(trickle)));
   }
-  return Sent::all;
 }
 
 ServeLoop::Got ServeLoop::receive_some(Session& session) {
@@ -228,7 +349,11 @@ ServeLoop::Got ServeLoop::receive_some(Session& session) {
   if (bytes < buffer_.size() && !session.hung_up) session.readable = false;
   session.active_at = now_;
   servers_[session.server]->tally.bytes_in += bytes;
-  if (!servers_[session.server]->spec.faults.silence) feed(session, {buffer_.data(), bytes});
+  if (servers_[session.server]->spec.faults.silence) return Got::some;
+  const std::string_view received(buffer_.data(), bytes);
+  if (session.awaits_header) return take_header(session, received) ? Got::some : Got::gone;
+  if (session.tls) return decrypt(session, received) ? Got::some : Got::gone;
+  feed(session, received);
   return Got::some;
 }
 
@@ -237,9 +362,7 @@ void ServeLoop::feed(Session& session, std::string_view bytes) {
   session.pending.assign(bytes);
   if (session.wire.messages == 0) return;
   Server& server = *servers_[session.server];
-  const Protocol protocol = server.spec.settings.protocol;
-  if (protocol == Protocol::imap || protocol == Protocol::pop3)
-    server.tally.served += session.wire.messages;
+  if (!is_smtp(server.spec.settings.protocol)) server.tally.served += session.wire.messages;
   if (server.spec.faults.capacity > 0) {
     server.next_free = std::max(now_, server.next_free) +
                        nanos(session.wire.messages / server.spec.faults.capacity);
@@ -282,6 +405,10 @@ void ServeLoop::on_deadline(std::uint32_t slot) {
     return;
   }
   if (slot < signal_slot()) return kill(slot - count());
+  if (slot == schedule_slot()) {
+    happen(events_[next_event_++]);
+    return schedule_next();
+  }
   Session& session = *sessions_[slot - session_base()];
   CHECK(session.fd);
   switch (session.wait) {
@@ -314,9 +441,19 @@ void ServeLoop::end(Session& session) {
   --server.tally.active;
   ++(session.wire.goodbye ? server.tally.finished : server.tally.broken);
   deadlines_.clear(session.slot);
+  if (session.tls && session.wire.close) {  // with a close_notify: nothing was cut off
+    session.ciphertext.clear();
+    session.tls->close();
+    session.tls->take_ciphertext(session.ciphertext);
+    send(session.fd.get(), session.ciphertext.data(), session.ciphertext.size(), MSG_NOSIGNAL);
+  }
   session.fd.reset();
   ++session.generation;
   session.dialogue.reset();
+  session.tls.reset();
+  session.ciphertext.clear();
+  session.ciphertext_sent = 0;
+  session.wire.start_tls = false;
   session.wire.out.clear();
   session.pending.clear();
   session.wait = Wait::idle;
@@ -337,6 +474,52 @@ void ServeLoop::kill(std::uint32_t at) {
   --alive_;
   for (const auto& session : sessions_) {
     if (session->fd && session->server == at) end(*session);
+  }
+}
+
+void ServeLoop::schedule_next() {
+  if (next_event_ < events_.size())
+    deadlines_.set(schedule_slot(), began_ + events_[next_event_].at);
+}
+
+void ServeLoop::happen(const Event& event) {
+  for (std::uint32_t at = 0; at < count(); ++at) {
+    Server& server = *servers_[at];
+    if (!event.server_name.empty() && event.server_name != server.spec.settings.name) continue;
+    if (event.kind == Event::Kind::stop) {
+      kill(at);
+      continue;
+    }
+    Faults& faults = server.spec.faults;
+    const bool refused = faults.refuse;
+    if (event.kind == Event::Kind::heal) {
+      const double capacity = faults.capacity;
+      faults = {};
+      faults.capacity = capacity;
+    } else if (event.kind == Event::Kind::fault) {
+      CHECK(add_fault(event.fault, faults));
+    } else if (server.tally.died) {
+      server.tally.died = false;
+      ++alive_;
+    } else {
+      continue;  // it runs already
+    }
+    if (server.tally.died) continue;
+    // A listener knows whether it refuses from its making.
+    if (server.listener && refused == faults.refuse) {
+      if (faults.greet == "421" || faults.greet == "554")
+        faults.greet = refusal_greeting(server.spec.settings.protocol, server.spec.settings.name,
+                                        faults.greet == "421");
+      continue;
+    }
+    server.listener.reset();
+    deadlines_.clear(at);
+    if (const Result<void> opened = listen(server); !opened) {
+      fmt::print(stderr, "poise-load: {}\n", opened.error().text());
+      kill(at);
+      continue;
+    }
+    if (!faults.refuse) poller_.add_readable(server.listener.get(), {at, 0});
   }
 }
 

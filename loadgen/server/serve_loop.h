@@ -13,9 +13,12 @@
 #include "loadgen/server/faults.h"
 #include "loadgen/server/intake.h"
 #include "loadgen/server/mailbox.h"
+#include "loadgen/server/schedule.h"
 #include "net/fd.h"
 #include "poise/address.h"
 #include "poise/result.h"
+#include "tls/context.h"
+#include "tls/engine.h"
 
 namespace poise::loadgen {
 
@@ -23,13 +26,17 @@ struct ServerSpec {
   Address listen;
   ServerSettings settings;
   Faults faults;
+  bool proxy = false;  ///< every connection begins with a PROXY header
 };
 
 /// Several mail servers on one thread: accepts, moves bytes between sockets and dialogues, and
 /// applies the faults. Ends on SIGINT, SIGTERM, or when every server has died of its fault.
 class ServeLoop {
  public:
-  ServeLoop(std::vector<ServerSpec> specs, Mailbox mailbox, LedgerFile ledger, Nanos idle_timeout);
+  /// `tls` is needed by servers that offer STARTTLS or speak implicit TLS. `events` happen in the
+  /// order of their times.
+  ServeLoop(std::vector<ServerSpec> specs, Mailbox mailbox, LedgerFile ledger, Nanos idle_timeout,
+            std::shared_ptr<const tls::Context> tls = {}, std::vector<Event> events = {});
   ~ServeLoop();
 
   /// Binds and listens. Afterwards address() says which ports were given.
@@ -72,6 +79,11 @@ class ServeLoop {
     unsigned drain_checks = 0;
     std::unique_ptr<ServerDialogue> dialogue;
     Wire wire;
+    bool awaits_header = false;  ///< the PROXY header is not complete
+    bool securing = false;       ///< the TLS handshake is under way
+    std::unique_ptr<tls::Engine> tls;
+    std::string ciphertext;  ///< on its way out
+    std::size_t ciphertext_sent = 0;
     std::string pending;  ///< input the dialogue has not taken: its output is full
     Nanos active_at = 0;
   };
@@ -79,7 +91,12 @@ class ServeLoop {
   void accept_from(std::uint32_t server);
   void pause_accepting(std::uint32_t server);
   void begin(std::uint32_t server, net::Fd fd);
+  void welcome(Session& session);
   void greet(Session& session);
+  bool take_header(Session& session, std::string_view bytes);
+  void begin_tls(Session& session);
+  bool decrypt(Session& session, std::string_view bytes);
+  std::size_t fill(Session& session, iovec* vectors, std::size_t count, std::size_t limit);
   void on_event(const Poller::Event& event);
   void on_deadline(std::uint32_t slot);
   void pump(Session& session);
@@ -94,17 +111,24 @@ class ServeLoop {
   void wait_idle(Session& session);
   void end(Session& session);
   void kill(std::uint32_t server);
+  void happen(const Event& event);
+  Result<void> listen(Server& server);
+  void schedule_next();
 
   // Slots of Tag and Deadlines: listeners, then the moments of their deaths, then the signal, then
-  // sessions.
+  // the schedule, then sessions.
   [[nodiscard]] std::uint32_t death_slot(std::uint32_t server) const { return count() + server; }
   [[nodiscard]] std::uint32_t signal_slot() const { return 2 * count(); }
-  [[nodiscard]] std::uint32_t session_base() const { return 2 * count() + 1; }
+  [[nodiscard]] std::uint32_t schedule_slot() const { return 2 * count() + 1; }
+  [[nodiscard]] std::uint32_t session_base() const { return 2 * count() + 2; }
   [[nodiscard]] std::uint32_t count() const { return static_cast<std::uint32_t>(servers_.size()); }
 
   Mailbox mailbox_;
   Books books_;
   Nanos idle_timeout_;
+  std::shared_ptr<const tls::Context> tls_;
+  std::vector<Event> events_;
+  std::size_t next_event_ = 0;
   std::vector<std::unique_ptr<Server>> servers_;
   Poller poller_;
   Deadlines deadlines_;
@@ -113,6 +137,7 @@ class ServeLoop {
   std::vector<std::uint32_t> free_;  ///< indices into sessions_
   std::vector<char> buffer_;
   Nanos now_ = 0;
+  Nanos began_ = 0;
   unsigned alive_ = 0;
   bool stopping_ = false;
 };

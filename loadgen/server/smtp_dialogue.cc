@@ -52,6 +52,20 @@ void SmtpServerDialogue::time_out(Wire& wire) {
   wire.close = true;
 }
 
+void SmtpServerDialogue::secured() {
+  reset_transaction();
+  lines_ = mail::LineReader(kMaxLineBytes);
+  secured_ = true;
+  hello_ = false;  // RFC 3207 4.2: both sides begin anew
+}
+
+void SmtpServerDialogue::on_starttls(Wire& wire) {
+  if (!settings_.tls) return error("502 5.5.1 TLS is not offered", wire);
+  if (secured_) return error("503 5.5.1 TLS is on already", wire);
+  reply("220 2.0.0 Ready to start TLS", wire);
+  wire.start_tls = true;
+}
+
 void SmtpServerDialogue::receive(std::string_view& bytes, Wire& wire) {
   while (!bytes.empty() && !wire.full()) {
     if (state_ == State::data) {
@@ -113,7 +127,7 @@ void SmtpServerDialogue::on_command(std::string_view line, Wire& wire) {
   if (same_word(verb, "HELP"))
     return reply("214 2.0.0 This server counts mail and keeps none", wire);
   if (same_word(verb, "AUTH")) return on_auth(argument, wire);
-  if (same_word(verb, "STARTTLS")) return error("502 5.5.1 TLS is not supported yet", wire);
+  if (same_word(verb, "STARTTLS")) return on_starttls(wire);
   if (same_word(verb, "EXPN")) return error("502 5.5.1 Not implemented", wire);
   error("500 5.5.2 Command not recognized", wire);
 }
@@ -126,11 +140,12 @@ void SmtpServerDialogue::on_hello(std::string_view verb, std::string_view argume
   reset_transaction();
   hello_ = true;
   if (same_word(verb, "HELO")) return reply(fmt::format("250 {}", settings_.name), wire);
-  reply(fmt::format(
-            "250-{}\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE {}{}\r\n250 ENHANCEDSTATUSCODES",
-            settings_.name, settings_.size_max,
-            settings_.protocol == Protocol::submission ? "\r\n250-AUTH PLAIN LOGIN" : ""),
-        wire);
+  reply(
+      fmt::format(
+          "250-{}\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE {}{}{}\r\n250 ENHANCEDSTATUSCODES",
+          settings_.name, settings_.size_max, settings_.tls && !secured_ ? "\r\n250-STARTTLS" : "",
+          takes_auth() ? "\r\n250-AUTH PLAIN LOGIN" : ""),
+      wire);
 }
 
 void SmtpServerDialogue::on_mail(std::string_view argument, Wire& wire) {
@@ -230,8 +245,7 @@ void SmtpServerDialogue::reset_transaction() {
 }
 
 void SmtpServerDialogue::on_auth(std::string_view argument, Wire& wire) {
-  if (settings_.protocol != Protocol::submission)
-    return error("502 5.5.1 AUTH is for submission", wire);
+  if (!takes_auth()) return error("502 5.5.1 AUTH is for submission", wire);
   if (!hello_) return error("503 5.5.1 Say EHLO first", wire);
   if (authenticated_) return error("503 5.5.1 Already authenticated", wire);
   if (mail_) return error("503 5.5.1 A transaction is under way", wire);

@@ -23,6 +23,7 @@ class SmtpServerDialogue : public ServerDialogue {
 
   void greet(std::string_view text, Wire& wire) override;
   void receive(std::string_view& bytes, Wire& wire) override;
+  void secured() override;
   void time_out(Wire& wire) override;
 
  private:
@@ -45,6 +46,7 @@ class SmtpServerDialogue : public ServerDialogue {
   void on_mail(std::string_view argument, Wire& wire);
   void on_rcpt(std::string_view argument, Wire& wire);
   void on_data(Wire& wire);
+  void on_starttls(Wire& wire);
   void on_auth(std::string_view argument, Wire& wire);
   void on_auth_line(std::string_view line, Wire& wire);
   void check_login(std::string_view password, Wire& wire);
@@ -54,6 +56,9 @@ class SmtpServerDialogue : public ServerDialogue {
 
   void reply(std::string_view line, Wire& wire);
   void error(std::string_view line, Wire& wire);
+  [[nodiscard]] bool takes_auth() const {
+    return settings_.protocol == Protocol::submission || settings_.protocol == Protocol::smtps;
+  }
   [[nodiscard]] bool is_lmtp() const { return settings_.protocol == Protocol::lmtp; }
 
   const ServerSettings& settings_;
@@ -62,6 +67,7 @@ class SmtpServerDialogue : public ServerDialogue {
   mail::DotReader dots_;
   MessageIdFinder id_;
   State state_ = State::commands;
+  bool secured_ = false;
   bool hello_ = false;
   bool mail_ = false;
   bool authenticated_ = false;

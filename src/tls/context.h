@@ -16,6 +16,14 @@ class Context {
   /// For clients. `ca_file`: PEM with the CAs to trust; empty: the system's.
   static Result<std::shared_ptr<const Context>> client(const std::string& ca_file);
 
+  /// For servers. Both files PEM; the certificate's file may hold its chain.
+  static Result<std::shared_ptr<const Context>> server(const std::string& certificate_file,
+                                                       const std::string& key_file);
+
+  /// For servers that nobody need trust: a key and a certificate for `name`, made now, valid for a
+  /// day. Tests and load only.
+  static Result<std::shared_ptr<const Context>> self_signed_server(const std::string& name);
+
   [[nodiscard]] ssl_ctx_st* get() const { return context_.get(); }
 
  private:

@@ -53,12 +53,7 @@ void Engine::Free::operator()(ssl_st* ssl) const {
 Engine::Engine(std::shared_ptr<const Context> context, const std::string& server_name,
                const Address& address)
     : context_(std::move(context)), ssl_(SSL_new(context_->get())) {
-  if (!ssl_) throw std::bad_alloc();
-  in_ = BIO_new(BIO_s_mem());
-  out_ = BIO_new(BIO_s_mem());
-  if (in_ == nullptr || out_ == nullptr) throw std::bad_alloc();
-  BIO_ctrl(in_, BIO_C_SET_BUF_MEM_EOF_RETURN, -1, nullptr);  // empty means "later", not "over"
-  SSL_set_bio(ssl_.get(), in_, out_);
+  make_buffers();
   SSL_set_connect_state(ssl_.get());
   // With SSL_VERIFY_NONE a client verifies all the same and goes on: the result is a fact.
   SSL_set_verify(ssl_.get(), SSL_VERIFY_NONE, nullptr);
@@ -75,7 +70,22 @@ Engine::Engine(std::shared_ptr<const Context> context, const std::string& server
   }
 }
 
+Engine::Engine(std::shared_ptr<const Context> context)
+    : context_(std::move(context)), ssl_(SSL_new(context_->get())) {
+  make_buffers();
+  SSL_set_accept_state(ssl_.get());
+}
+
 Engine::~Engine() = default;
+
+void Engine::make_buffers() {
+  if (!ssl_) throw std::bad_alloc();
+  in_ = BIO_new(BIO_s_mem());
+  out_ = BIO_new(BIO_s_mem());
+  if (in_ == nullptr || out_ == nullptr) throw std::bad_alloc();
+  BIO_ctrl(in_, BIO_C_SET_BUF_MEM_EOF_RETURN, -1, nullptr);  // empty means "later", not "over"
+  SSL_set_bio(ssl_.get(), in_, out_);
+}
 
 void Engine::start() {
   advance();

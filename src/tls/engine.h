@@ -34,11 +34,13 @@ class Engine {
   /// handshake: facts() says what came of it.
   Engine(std::shared_ptr<const Context> context, const std::string& server_name,
          const Address& address);
+  /// A server, with the context's certificate. Clients are not asked for theirs.
+  explicit Engine(std::shared_ptr<const Context> context);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  /// Begins the handshake; take_ciphertext() has the first bytes for the peer.
+  /// Begins the handshake; a client's take_ciphertext() then has the first bytes for the peer.
   void start();
   /// Bytes from the peer.
   void receive(std::string_view ciphertext);
@@ -62,6 +64,7 @@ class Engine {
     void operator()(ssl_st* ssl) const;
   };
 
+  void make_buffers();
   void advance();
   void fail(std::string why);
 

@@ -33,9 +33,7 @@ struct ClientUnderTest {
 };
 
 Script script_for(Protocol protocol) {
-  Script script;
-  script.protocol = protocol;
-  return script;
+  return usual_script(protocol);
 }
 
 /// Lets both talk until neither has anything to say, in random pieces.
@@ -67,7 +65,7 @@ TEST(Client, comes_to_an_understanding_with_every_server) {
       Script script = script_for(protocol);
       script.pipelining = pipelining;
       script.recipients = 3;
-      script.messages = 4;
+      script.actions.assign(4, {Action::Verb::message});
       cases.push_back({script, 4, 0});
     }
   }
@@ -150,7 +148,7 @@ TEST(Client, failures_by_what_the_server_said) {
       {Protocol::imap, {"* BYE busy\r\n"}, Failure::greeting_bye, "BYE"},
       {Protocol::imap, {"220 a\r\n"}, Failure::greeting_junk, ""},
       {Protocol::imap,
-       {"* OK a\r\n", "a1 NO wrong\r\n", "* BYE x\r\na4 OK x\r\n"},
+       {"* OK a\r\n", "a1 NO wrong\r\n", "* BYE x\r\na2 OK x\r\n"},
        Failure::denied,
        "NO"},
       {Protocol::imap, {"* OK a\r\n", "* BYE idle\r\n"}, Failure::service_closing, "BYE"},

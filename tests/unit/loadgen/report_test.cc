@@ -17,15 +17,17 @@ Tally example() {
   tally.failures[static_cast<std::size_t>(Failure::greeting_421)] = 1;
   tally.failures[static_cast<std::size_t>(Failure::temporary)] = 5;
   tally.codes["451"] = 5;
-  tally.by_target = {100};
+  tally.attempts = 100;
+  tally.by_target = {{100, 5, 180}};
+  tally.blocks.emplace_back().name = "smtp";
   return tally;
 }
 
 RunResult result_of(const Tally& tally) {
   return {.tally = tally,
-          .protocol = "smtp",
-          .script = "session",
+          .title = "smtp",
           .run_id = "r",
+          .choice = "turns",
           .targets = {"127.0.0.1:25"},
           .clients = 16,
           .elapsed = 2 * kSecond};
@@ -67,7 +69,7 @@ TEST(Report, nothing_done_divides_by_nothing) {
   Tally tally;
   RunResult result = result_of(tally);
   result.elapsed = 0;
-  tally.by_target = {0};
+  tally.by_target = {{}};
   EXPECT_TRUE(report_text(result).starts_with(
       "submits/s          0.0\nconnection errors  0.00 % (0 of 0)\n"));
 }
