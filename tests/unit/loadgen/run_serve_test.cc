@@ -27,7 +27,8 @@ ServerSpec server_spec(Protocol protocol, std::initializer_list<std::string_view
 class Serving {
  public:
   Serving(ServerSpec spec, std::uint64_t sessions)
-      : loop_(with_end(std::move(spec), sessions), Mailbox(3, 30'000), {}, 60 * kSecond) {
+      : loop_(with_end(std::move(spec), sessions), Mailbox(3, 30'000), {}, 60 * kSecond,
+              *tls::Context::self_signed_server("mx1")) {
     EXPECT_TRUE(loop_.open());
     if (!loop_.spec(0).faults.refuse) thread_ = std::thread([this] { loop_.run(); });
   }
