@@ -14,9 +14,9 @@
 
 namespace poise::loadgen {
 
-/// A command went out, or the oldest unanswered one was answered.
+/// A command went out, or the oldest unanswered one was answered, as it should be or not.
 struct CommandEvent {
-  enum class Kind : std::uint8_t { asked, answered };
+  enum class Kind : std::uint8_t { asked, answered, refused };
   Kind kind;
   Command command;
 };
@@ -33,6 +33,7 @@ struct ClientWire {
 
   void ask(Command command) { events.push_back({CommandEvent::Kind::asked, command}); }
   void answer(Command command) { events.push_back({CommandEvent::Kind::answered, command}); }
+  void refuse(Command command) { events.push_back({CommandEvent::Kind::refused, command}); }
   void clear() {
     out.clear();
     accepted.clear();

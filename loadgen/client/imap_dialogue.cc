@@ -131,6 +131,7 @@ void ImapClientDialogue::on_tagged(std::string_view result, ClientWire& wire) {
   }
   if (!same_word(result, "OK")) {
     id_.clear();
+    wire.refuse(command_);
     note_failure(Failure::denied, std::string(result));
     return command(Command::quit, "LOGOUT", wire);
   }

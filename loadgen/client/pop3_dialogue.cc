@@ -53,6 +53,7 @@ void Pop3ClientDialogue::on_status(std::string_view line, ClientWire& wire) {
     return;
   }
   if (!good) {
+    wire.refuse(command_);
     note_failure(Failure::denied, "-ERR");
     return command(Command::quit, "QUIT", wire);
   }

@@ -463,7 +463,10 @@ void RunLoop::collect_events(Session& session) {
       continue;
     }
     CHECK(!session.asked.empty() && session.asked.front().command == event.command);
-    tally_.blocks[session.block].of(event.command).answered.add(at - session.asked.front().at);
+    if (event.kind == CommandEvent::Kind::refused)
+      session.refused = event.command;
+    else
+      tally_.blocks[session.block].of(event.command).answered.add(at - session.asked.front().at);
     session.asked.erase(session.asked.begin());
   }
   wire.events.clear();
@@ -548,7 +551,9 @@ void RunLoop::count_failure(Session& session, Failure failure, std::string_view 
   const auto kind = static_cast<std::size_t>(failure);
   ++tally_.failures[kind];
   Command during = Command::connect;
-  if (!session.asked.empty())
+  if (session.refused)
+    during = *session.refused;
+  else if (!session.asked.empty())
     during = session.asked.front().command;
   else if (session.phase == Phase::greeting || session.phase == Phase::talking)
     during = session.greeted ? Command::noop : Command::greeting;
@@ -617,6 +622,7 @@ void RunLoop::end_connection(Session& session) {
   session.ciphertext.clear();
   session.ciphertext_sent = 0;
   session.asked.clear();
+  session.refused.reset();
   session.wire.clear();
   session.waiting = false;
 }

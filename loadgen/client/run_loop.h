@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <vector>
 
@@ -82,6 +83,7 @@ class RunLoop {
     Nanos attempt_at = 0;  ///< of the first attempt: intended_at
     Nanos connected_at = 0;
     Nanos patience_at = 0;
+    std::optional<Command> refused;
     std::vector<Asked> asked;  ///< commands on their way, the oldest first
     std::unique_ptr<ClientDialogue> dialogue;
     std::unique_ptr<tls::Engine> tls;

@@ -45,8 +45,11 @@ void SieveClientDialogue::on_line(std::string_view line, ClientWire& wire) {
     if (command_ == Command::quit) return on_ok(wire);
     return fail(greeting ? Failure::greeting_bye : Failure::service_closing, "BYE");
   }
-  if (!same_word(word, "NO") || greeting || waiting_)
+  // A second NO, to LOGOUT, would be answered by another for ever.
+  if (!same_word(word, "NO") || greeting || waiting_ || command_ == Command::quit)
     return fail(greeting ? Failure::greeting_junk : Failure::junk);
+  if (command_ == Command::tls) return fail(Failure::junk);
+  wire.refuse(command_);
   note_failure(Failure::denied, "NO");
   command(Command::quit, "LOGOUT", wire);
 }

@@ -199,7 +199,33 @@ void SmtpClientDialogue::send_quit(ClientWire& wire) {
   step_ = Step::quit;
 }
 
+Command SmtpClientDialogue::awaited() const {
+  switch (step_) {
+    case Step::hello:
+      return Command::hello;
+    case Step::starttls:
+      return Command::starttls;
+    case Step::auth:
+      return Command::auth;
+    case Step::mail:
+      return Command::mail;
+    case Step::rcpt:
+      return Command::rcpt;
+    case Step::data:
+      return Command::data;
+    case Step::body:
+      return Command::message;
+    case Step::greeting:
+    case Step::simple:
+    case Step::waiting:
+    case Step::quit:
+      break;
+  }
+  return asked_;
+}
+
 void SmtpClientDialogue::give_up(ClientWire& wire) {
+  wire.refuse(awaited());
   const int code = replies_.code();
   note_failure(code / 100 == 4   ? Failure::temporary
                : code / 100 == 5 ? Failure::permanent

@@ -47,6 +47,7 @@ class SmtpClientDialogue : public ClientDialogue {
   void send_body(ClientWire& wire);
   void send_quit(ClientWire& wire);
   void give_up(ClientWire& wire);
+  [[nodiscard]] Command awaited() const;
   void say(Command command, std::string_view line, ClientWire& wire);
   [[nodiscard]] bool is_lmtp() const { return script_.protocol == Protocol::lmtp; }
 

@@ -390,6 +390,27 @@ TEST(RunServe, stall_shows_in_an_open_loop) {
   thread.join();
 }
 
+TEST(RunServe, refused_command_is_named_in_its_own_row) {
+  for (const bool pipelining : {false, true}) {
+    Serving serving(server_spec(Protocol::smtp), 3);
+    Script script = usual_script(Protocol::smtp);
+    script.recipient = "nosuch@example.test";
+    script.pipelining = pipelining;
+    const Outcome outcome = run_against(serving.address(), script, {.clients = 1, .sessions = 3});
+    const auto permanent = static_cast<std::size_t>(Failure::permanent);
+    EXPECT_EQ(outcome.tally.failures[permanent], 3u);
+    EXPECT_EQ(block_of(outcome).of(Command::rcpt).failures[permanent], 3u);
+    EXPECT_EQ(block_of(outcome).of(Command::quit).answered.count(), pipelining ? 0u : 3u);
+  }
+  ServerSpec spec = server_spec(Protocol::imap);
+  spec.settings.password = "right";
+  Serving serving(spec, 2);
+  const Outcome outcome =
+      run_against(serving.address(), usual_script(Protocol::imap), {.clients = 1, .sessions = 2});
+  EXPECT_EQ(
+      block_of(outcome).of(Command::login).failures[static_cast<std::size_t>(Failure::denied)], 2u);
+}
+
 TEST(RunServe, closed_loop_clients_think_between_sessions) {
   Serving serving(server_spec(Protocol::smtp), 6);
   RunPlan plan =
