@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -78,6 +80,36 @@ std::string state_path() {
   return (folder.empty() ? "/var/lib/poise" : folder) + "/operator-states";
 }
 
+/// How long the service manager waits for a sign of life; 0: it does not.
+std::chrono::milliseconds watchdog() {
+  std::uint64_t microseconds = 0;
+  return std::chrono::milliseconds(::sd_watchdog_enabled(0, &microseconds) > 0 ? microseconds / 1000
+                                                                               : 0);
+}
+
+/// sd_notify(3); without a service manager nothing happens.
+control::Notify service_manager() {
+  return {
+      .ready = [] { ::sd_notify(0, "READY=1"); },
+      .reloading =
+          [] {
+            const auto now = std::chrono::steady_clock::now().time_since_epoch();
+            ::sd_notify(
+                0, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", now / std::chrono::microseconds(1))
+                       .c_str());
+          },
+      .stopping =
+          [](std::chrono::milliseconds drain) {
+            // What comes after the drain takes a moment, too.
+            const auto patience = drain + std::chrono::seconds(15);
+            ::sd_notify(0, fmt::format("STOPPING=1\nEXTEND_TIMEOUT_USEC={}",
+                                       patience / std::chrono::microseconds(1))
+                               .c_str());
+          },
+      .status = [](const std::string& sentence) { ::sd_notify(0, ("STATUS=" + sentence).c_str()); },
+      .alive = [] { ::sd_notify(0, "WATCHDOG=1"); }};
+}
+
 int serve(config::Config config, const std::string& config_path,
           const std::vector<config::Problem>& warnings) {
   control::Control::block_signals();  // before any thread
@@ -116,10 +148,9 @@ int serve(config::Config config, const std::string& config_path,
   control::Control control(std::move(config),
                            {.config_path = unknown ? config_path : path,
                             .state_path = state_path(),
-                            .version = POISE_VERSION},
-                           log,
-                           {.ready = [] { ::sd_notify(0, "READY=1"); },
-                            .stopping = [] { ::sd_notify(0, "STOPPING=1"); }});
+                            .version = POISE_VERSION,
+                            .watchdog = watchdog()},
+                           log, service_manager());
   if (auto started = control.start(); !started) return fail(started.error());
   {
     admin::Requests requests(control);

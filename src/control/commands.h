@@ -49,6 +49,7 @@ class Commands {
     std::function<Result<void>(config::Config)> adopt;
     std::function<void(std::string cause)> shutdown;
     std::function<bool()> stopping;
+    std::function<void(bool begins)> reloading;  ///< a reload begins, or has ended
   };
   explicit Commands(Ground ground);
 

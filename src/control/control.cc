@@ -16,7 +16,6 @@
 namespace poise::control {
 
 using config::LogLevel;
-using std::chrono::milliseconds;
 
 namespace {
 
@@ -30,6 +29,9 @@ constexpr milliseconds kDownPace{60'000};
 
 /// What happens within this time is published together.
 constexpr milliseconds kPublishDelay{10};
+
+/// How often workers are asked for a sign of life when no service manager waits for ours.
+constexpr milliseconds kWatch{5000};
 
 /// Clients wait no longer for the first verdicts.
 constexpr milliseconds kVerdictsMax{3000};
@@ -109,7 +111,14 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                      [this](std::string cause) {
                        if (stop_cause_.empty()) begin_drain(std::move(cause));
                      },
-                 .stopping = [this] { return !stop_cause_.empty(); }}) {
+                 .stopping = [this] { return !stop_cause_.empty(); },
+                 .reloading =
+                     [this](bool begins) {
+                       if (begins && notify_.reloading) notify_.reloading();
+                       if (!begins && notify_.ready) notify_.ready();
+                     }}),
+      // Asked, answered and told at least twice within the manager's patience.
+      watch_interval_(about.watchdog > milliseconds(0) ? about.watchdog / 4 : kWatch) {
   if (config_.workers == 0) config_.workers = usable_cpus();
 }
 
@@ -217,6 +226,22 @@ void Control::expire_sticky() {
   loop_.after(kStickyExpiry, [this] { expire_sticky(); });
 }
 
+/// Says that we are alive, but not while a worker is stuck: its clients wait in vain, and only a
+/// restart helps them.
+void Control::look_after_workers() {
+  const std::optional<std::size_t> silent = workers_.ask_alive();
+  if (silent && !silent_worker_)
+    log_.message(LogLevel::error,
+                 "worker {} does not answer: it is stuck, or the machine is overloaded", *silent);
+  if (!silent && silent_worker_)
+    log_.message(LogLevel::warning, "worker {} answers again", *silent_worker_);
+  silent_worker_ = silent;
+  if (!silent && notify_.alive) notify_.alive();
+  if (std::string status = commands_.status().sentence; notify_.status && status != status_told_)
+    notify_.status(status_told_ = std::move(status));
+  loop_.after(watch_interval_, [this] { look_after_workers(); });
+}
+
 /// Earlier snapshots go when nobody works with them any more.
 void Control::settle() {
   if (!workers_.settled()) loop_.after(kPoll, [this] { settle(); });
@@ -243,6 +268,7 @@ void Control::run() {
   if (notify_.ready) notify_.ready();
   loop_.on_signal = [this](const signalfd_siginfo& info) { on_signal(info); };
   if (!stop_cause_.empty()) begin_drain(stop_cause_);
+  look_after_workers();
   loop_.run();
   loop_.close();
   health_.stop();
@@ -275,7 +301,7 @@ std::uint32_t Control::sessions() const {
 
 void Control::begin_drain(std::string cause) {
   stop_cause_ = std::move(cause);
-  if (notify_.stopping) notify_.stopping();
+  if (notify_.stopping) notify_.stopping(config_.shutdown_drain);
   log_.always(
       "stopping: {}; {} sessions have up to {} s to finish, another signal ends them at once",
       stop_cause_, sessions(), std::chrono::duration<double>(config_.shutdown_drain).count());

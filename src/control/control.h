@@ -1,9 +1,11 @@
 #pragma once
 
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,10 +26,15 @@
 
 namespace poise::control {
 
+using std::chrono::milliseconds;
+
 /// What the service manager is told; each may be empty.
 struct Notify {
-  std::function<void()> ready;
-  std::function<void()> stopping;
+  std::function<void()> ready;  ///< serves; again when a reload is over
+  std::function<void()> reloading;
+  std::function<void(milliseconds)> stopping;      ///< and may take that long
+  std::function<void(const std::string&)> status;  ///< one sentence, when it is another than before
+  std::function<void()> alive;  ///< control and all workers are; often enough for `About::watchdog`
 };
 
 /// What control can't know by itself.
@@ -35,6 +42,8 @@ struct About {
   std::string config_path;  ///< read again by a reload
   std::string state_path;   ///< file of the operators' decisions; empty: they end with the process
   std::string version;
+  milliseconds
+      watchdog{};  ///< how long the service manager waits for `Notify::alive`; 0: it does not
 };
 
 /// Runs the configured services: opens the listeners, starts the workers, waits for signals,
@@ -70,6 +79,7 @@ class Control {
   void health_changed();
   void settle();
   void expire_sticky();
+  void look_after_workers();
   void let_go(BackendId id, config::OnDown what);
   void on_signal(const signalfd_siginfo& info);
   void begin_drain(std::string cause);
@@ -94,6 +104,9 @@ class Control {
   WorkerThreads workers_;    // gone before what they use
   Drains drains_;
   Commands commands_;
+  const milliseconds watch_interval_;
+  std::optional<std::size_t> silent_worker_;
+  std::string status_told_;
   std::string stop_cause_;  // empty: not stopping
   bool cutting_ = false;
   bool starting_ = false;     // the first verdicts are awaited

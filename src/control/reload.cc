@@ -58,6 +58,13 @@ void Commands::reload(bool dry_run, const By& by, std::function<void(ReloadView)
 }
 
 void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer) {
+  if (!dry_run && !ground_.stopping()) {
+    ground_.reloading(true);
+    answer = [this, answer = std::move(answer)](ReloadView ended) {
+      ground_.reloading(false);
+      answer(std::move(ended));
+    };
+  }
   ReloadView view;
   std::vector<Listeners::Open> opened;
   config::LoadResult loaded = config::load_file(ground_.config_path);

@@ -17,7 +17,8 @@ struct WorkerThreads::Thread {
   log::SessionSink* sink = nullptr;
   proxy::Worker* worker = nullptr;  ///< lives in the thread, which made it
   std::atomic<bool> ended{false};
-  std::promise<void> may_leave;  ///< the worker stays until control no longer looks at it
+  std::atomic<bool> asked{false};  ///< owes a sign of life
+  std::promise<void> may_leave;    ///< the worker stays until control no longer looks at it
   std::thread thread;
 };
 
@@ -109,6 +110,21 @@ bool WorkerThreads::settled() {
   });
   if (all) snapshots_.erase(snapshots_.begin(), snapshots_.end() - 1);
   return all;
+}
+
+std::optional<std::size_t> WorkerThreads::ask_alive() {
+  std::optional<std::size_t> silent;
+  for (std::size_t number = 0; number < threads_.size(); ++number) {
+    Thread* const thread = threads_[number].get();
+    if (thread->ended.load(std::memory_order_acquire)) continue;
+    if (thread->asked.exchange(true, std::memory_order_acq_rel))
+      silent = number;
+    else
+      thread->worker->post(proxy::Visit{[thread](proxy::Core&, std::span<proxy::Session>) {
+        thread->asked.store(false, std::memory_order_release);
+      }});
+  }
+  return silent;
 }
 
 bool WorkerThreads::all_listening() const {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -38,6 +39,10 @@ class WorkerThreads {
                std::uint32_t services, std::uint32_t pools);
   /// All work with the last snapshot published; frees the earlier ones.
   bool settled();
+
+  /// Asks every worker for a sign of life. The number of one that still owes the last one; so ask
+  /// seldom enough for a busy worker to answer in between.
+  std::optional<std::size_t> ask_alive();
 
   [[nodiscard]] bool all_listening() const;
   [[nodiscard]] bool none_listening() const;
