@@ -14,9 +14,9 @@ namespace {
 HeaderVerdict headers(const std::string& outcomes) {
   std::vector<Path> paths = header_paths({});
   for (std::size_t i = 0; i < paths.size(); ++i) {
-    paths.back().result.outcome = outcomes[i] == '+'   ? ProbeOutcome::good
-                                  : outcomes[i] == '-' ? ProbeOutcome::proxy
-                                                       : ProbeOutcome::refused;
+    paths[i].result.outcome = outcomes[i] == '+'   ? ProbeOutcome::good
+                              : outcomes[i] == '-' ? ProbeOutcome::proxy
+                                                   : ProbeOutcome::refused;
   }
   return judge_headers(paths);
 }
