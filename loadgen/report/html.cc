@@ -56,7 +56,8 @@ std::string plot(const std::string& title, const std::vector<Line>& lines, std::
     for (const double value : line.values) most = std::max(most, value);
     points = std::max(points, line.values.size());
   }
-  const double top = round_up(std::max(most, 1e-6));
+  if (most == 0) return fmt::format("<h2>{}</h2>\n<p>Nothing.</p>\n", title);
+  const double top = round_up(most);
   const auto x = [&](std::size_t at) {
     return kLeft + (kWidth - kLeft - 10) * static_cast<double>(at) /
                        static_cast<double>(std::max<std::size_t>(points, 2) - 1);
