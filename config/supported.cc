@@ -13,7 +13,7 @@ struct Line {
 constexpr std::array kLines{
     Line{Feature::admin_socket, true},  Line{Feature::admin_http, true},
     Line{Feature::log_journal, true},   Line{Feature::log_syslog, true},
-    Line{Feature::log_json, true},      Line{Feature::ipvs, false},
+    Line{Feature::log_json, true},      Line{Feature::ipvs, true},
     Line{Feature::accept_proxy, true},  Line{Feature::greeting, true},
     Line{Feature::early_talk, true},    Line{Feature::refusal, true},
     Line{Feature::access_lists, true},  Line{Feature::limits, true},

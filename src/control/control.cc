@@ -80,6 +80,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                                   .what = std::move(what),
                                   .reason = std::move(reason)});
                    }}),
+      ipvs_(loop_, log, world_),
       workers_(registries_, log,
                [this](const proxy::Trouble& trouble) {
                  health_.failed_try(trouble.backend, trouble.outcome, trouble.prefix_hash);
@@ -152,6 +153,7 @@ Result<void> Control::start() {
     log_.message(LogLevel::warning, "{}", each);
   if (auto opened = loop_.open(handled_signals()); !opened) return opened;
   registries_.sessions_max = sessions_usable();
+  if (auto able = ipvs_.open(config_); !able) return able;
   auto opened = listeners_.open_missing(config_, config_.workers);
   if (!opened) return opened.error();
   if (auto configured = health_.configure(config_); !configured) return configured;
@@ -161,6 +163,7 @@ Result<void> Control::start() {
   expire_sticky();
   if (auto started = health_.start(); !started) return started;
   await_verdicts();
+  ipvs_.begin();
   listeners_.apply(config_, std::move(*opened), world_, loop_);
   commands_.resume();
   return await_listening();
@@ -204,6 +207,7 @@ void Control::await_verdicts() {
 void Control::publish() {
   publish_due_ = false;
   auto snapshot = world_.next(resolved_);
+  ipvs_.update(resolved_, snapshot->pools);
   workers_.publish(std::move(snapshot), static_cast<std::uint32_t>(world_.pairs().size()),
                    world_.services(), static_cast<std::uint32_t>(world_.pool_ids().size()));
   loop_.after(kPoll, [this] { settle(); });
@@ -248,6 +252,7 @@ void Control::settle() {
 }
 
 Result<void> Control::await_listening() {
+  if (listeners_.open().empty()) return {};  // the kernel forwards everything
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (!workers_.all_listening()) {
     if (std::chrono::steady_clock::now() > give_up)
@@ -272,6 +277,7 @@ void Control::run() {
   loop_.run();
   loop_.close();
   health_.stop();
+  ipvs_.close();
   log_totals();
   workers_.stop(false);
 }
@@ -307,6 +313,7 @@ void Control::begin_drain(std::string cause) {
       stop_cause_, sessions(), std::chrono::duration<double>(config_.shutdown_drain).count());
   listeners_.stop();
   workers_.post(proxy::StopListening{});
+  ipvs_.drain();
   loop_.after(config_.shutdown_drain, [this] { cut("the drain is over"); });
   await_listeners_closed();
 }
@@ -320,7 +327,7 @@ void Control::await_listeners_closed() {
 }
 
 void Control::await_workers_ended() {
-  if (workers_.all_ended()) return loop_.stop();
+  if (workers_.all_ended() && (cutting_ || ipvs_.drained())) return loop_.stop();
   loop_.after(kPoll, [this] { await_workers_ended(); });
 }
 

@@ -13,6 +13,7 @@
 #include "control/drains.h"
 #include "control/events.h"
 #include "control/health_watch.h"
+#include "control/ipvs_services.h"
 #include "control/listeners.h"
 #include "control/loop.h"
 #include "control/operator_states.h"
@@ -100,6 +101,7 @@ class Control {
   OperatorStates states_;
   Loop loop_;
   HealthWatch health_;
+  IpvsServices ipvs_;
   config::Config resolved_;  // with names as addresses; what snapshots are made of
   WorkerThreads workers_;    // gone before what they use
   Drains drains_;

@@ -48,6 +48,7 @@ Result<std::vector<Listeners::Open>> Listeners::open_missing(const config::Confi
   std::vector<bool> claimed(open_.size());
   std::vector<Open> opened;
   for (const config::Service& service : config.services) {
+    if (!wants_listeners(service)) continue;
     for (const Address& wanted : service.listen) {
       std::size_t index = 0;
       if (claim(claimed, service.name, wanted, index)) continue;
@@ -76,6 +77,7 @@ void Listeners::apply(const config::Config& config, std::vector<Open> opened, co
                       Loop& loop) {
   std::vector<bool> claimed(open_.size());
   for (const config::Service& service : config.services) {
+    if (!wants_listeners(service)) continue;
     for (const Address& wanted : service.listen) {
       std::size_t index = 0;
       if (!claim(claimed, service.name, wanted, index)) continue;

@@ -29,12 +29,16 @@ class Host {
     return fs::exists(root_ + path, ignored);
   }
 
+  /// Those that packets are routed over.
   [[nodiscard]] std::vector<std::string> interfaces(const std::string& below) const {
     std::vector<std::string> names;
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(root_ + below, ignored)) {
       const std::string name = entry.path().filename();
-      if (name != "all" && name != "default" && name != "lo") names.push_back(name);
+      const bool tunnel = name.starts_with("tunl") || name.starts_with("ip6tnl");
+      const bool bridged = has("/sys/class/net/" + name + "/brport");
+      if (name != "all" && name != "default" && name != "lo" && !tunnel && !bridged)
+        names.push_back(name);
     }
     std::sort(names.begin(), names.end());
     return names;
@@ -118,7 +122,6 @@ void check_tunnel(const HostNeeds& needs, const Host& host, std::vector<Finding>
                      set_command("net/ipv4/vs/pmtu_disc", 1)});
   constexpr long kEthernet = 1500, kHeader = 20;
   for (const std::string& interface : host.interfaces("/sys/class/net")) {
-    if (interface.starts_with("tunl") || interface.starts_with("ip6tnl")) continue;
     const auto mtu = host.mtu(interface);
     if (mtu && *mtu >= kEthernet && *mtu < kEthernet + kHeader)
       found.push_back(
@@ -154,7 +157,9 @@ void check_sysctls_of_ip_vs(const HostNeeds& needs, const Host& host, std::vecto
                      "sticky clients are still sent to servers that are down or draining "
                      "(net/ipv4/vs/expire_quiescent_template is 0)",
                      set_command("net/ipv4/vs/expire_quiescent_template", 1)});
-  if (host.sysctl("net/ipv4/vs/expire_nodest_conn").value_or(1) == 0)
+  // With 1 a connection ends when its server is taken out; with 0 it goes on when the server comes
+  // back, which is what saves sessions when somebody else clears the table.
+  if (needs.removes && host.sysctl("net/ipv4/vs/expire_nodest_conn").value_or(1) == 0)
     found.push_back({false,
                      "clients of a server that was removed hang until they time out, instead of "
                      "being told (net/ipv4/vs/expire_nodest_conn is 0)",

@@ -23,7 +23,8 @@ struct Finding {
 struct HostNeeds {
   bool nat = false, direct = false, tunnel = false;
   bool v4 = false, v6 = false;
-  bool sticky = false;                  ///< some service is persistent
+  bool sticky = false;   ///< some service is persistent
+  bool removes = false;  ///< servers that are down are taken out, not left at weight 0
   std::vector<std::string> schedulers;  ///< the kernel's names
 };
 

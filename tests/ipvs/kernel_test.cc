@@ -186,7 +186,9 @@ TEST_F(RealKernel, large_table_takes_less_than_a_second_and_one_server_a_few_mes
   }
   // An emulated processor is no measure; user-mode Linux computes as the host does.
   const char* guest = std::getenv("POISE_GUEST");
-  if (guest == nullptr || std::string(guest) != "qemu") EXPECT_LT(best, 1.0);
+  if (guest == nullptr || std::string(guest) != "qemu") {
+    EXPECT_LT(best, 1.0);
+  }
 
   const Table believed = wanted;
   wanted.begin()->second.destinations.begin()->second.weight = 0;

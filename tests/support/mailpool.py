@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import typing
 
 import addresses
 import processes
@@ -49,12 +50,21 @@ PORTS = {
 }
 
 
+class Host(typing.NamedTuple):
+    """A network namespace that servers live in, reached at `address`; they listen on all addresses there."""
+
+    address: str
+    namespace: str
+
+
 class MailServer:
     """One Postfix and one Dovecot; made by MailPool."""
 
-    def __init__(self, directory, name, certificate, stock):
+    def __init__(self, directory, name, certificate, stock, host=None):
         self.name = name
-        self.address = addresses.own_address()
+        self.address = host.address if host else addresses.own_address()
+        self._listen = "0.0.0.0" if host else self.address
+        self._wrap = ["ip", "netns", "exec", host.namespace] if host else []
         self.directory = directory / name
         self.mail = self.directory / "mail"
         self._certificate = certificate
@@ -131,7 +141,7 @@ class MailServer:
     def _run(self, folder, command, **options):
         with open(self.directory / folder / "start.log", "wb") as log:
             return processes.start(
-                command,
+                [*self._wrap, *command],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 **options,
@@ -269,15 +279,16 @@ class MailServer:
             + stock
         )
 
+        on = self._listen
         proxied = "-o smtpd_upstream_proxy_protocol=haproxy -o smtpd_upstream_proxy_timeout=5s"
         (home / "etc/master.cf").write_text(
             textwrap.dedent(
                 f"""\
-            {self.smtp} inet n - n - - smtpd
-            {self.smtps} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o syslog_name=postfix/smtps
-            {self.smtp_proxy} inet n - n - - smtpd {proxied} -o syslog_name=postfix/smtp_proxy
-            {self.submission} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_tls_auth_only=no
-            {self.postscreen} inet n - n - 1 postscreen
+            {on}:{PORTS['smtp']} inet n - n - - smtpd
+            {on}:{PORTS['smtps']} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o syslog_name=postfix/smtps
+            {on}:{PORTS['smtp_proxy']} inet n - n - - smtpd {proxied} -o syslog_name=postfix/smtp_proxy
+            {on}:{PORTS['submission']} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_tls_auth_only=no
+            {on}:{PORTS['postscreen']} inet n - n - 1 postscreen
             smtpd pass - - n - - smtpd
             dnsblog unix - - n - 0 dnsblog
             tlsproxy unix - - n - 0 tlsproxy
@@ -342,7 +353,7 @@ class MailServer:
             base_dir = {home}/run
             state_dir = {home}/state
             log_path = {home}/log
-            listen = {self.address}
+            listen = {self._listen}
             protocols = imap pop3 lmtp sieve
             login_greeting = {self.name} ready.
             disable_plaintext_auth = no
@@ -401,9 +412,10 @@ class MailPool:
     """`count` servers in `directory` (one of its own when not given), up and accepting inside the with block.
 
     stock: leave Postfix's and Dovecot's limits per client address as they come, which a balancer runs into first.
+    hosts: one Host a server, instead of `count` addresses of loopback.
     """
 
-    def __init__(self, count=3, directory=None, stock=False):
+    def __init__(self, count=3, directory=None, stock=False, hosts=None):
         if os.getuid() != 0:
             raise RuntimeError("real mail servers change users: run this as root")
         self._owned = directory is None
@@ -414,8 +426,8 @@ class MailPool:
         try:
             certificate = self._make_certificate()
             self.servers = [
-                MailServer(self.directory, f"be{i}", certificate, stock)
-                for i in range(1, count + 1)
+                MailServer(self.directory, f"be{i}", certificate, stock, host)
+                for i, host in enumerate(hosts or [None] * count, 1)
             ]
         except BaseException:
             self._remove()

@@ -52,6 +52,7 @@ class Host : public ::testing::Test {
                        .v4 = true,
                        .v6 = true,
                        .sticky = true,
+                       .removes = true,
                        .schedulers = {"wrr"}},
                       root_.string());
   }

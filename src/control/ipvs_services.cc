@@ -1,0 +1,332 @@
+#include "control/ipvs_services.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+
+#include "ipvs/difference.h"
+#include "ipvs/owned.h"
+
+namespace poise::control {
+namespace {
+
+using config::LogLevel;
+using std::chrono::milliseconds;
+
+/// How often the table is compared with what it should be, and its counters are read.
+constexpr milliseconds kLook{2000};
+constexpr milliseconds kLookStopping{200};
+
+/// Somebody else who keeps changing our services is told about no oftener.
+constexpr std::chrono::seconds kRepairLogged{60};
+
+std::string owned_path() {
+  const char* directory = std::getenv("STATE_DIRECTORY");
+  return std::string(directory == nullptr ? "/var/lib/poise" : directory) + "/ipvs-services";
+}
+
+std::set<ipvs::ServiceKey> keys_of(const ipvs::Table& table) {
+  std::set<ipvs::ServiceKey> keys;
+  for (const auto& [key, service] : table) keys.insert(key);
+  return keys;
+}
+
+std::uint64_t since(std::uint64_t before, std::uint64_t now) {
+  return now >= before ? now - before : now;  // the kernel began anew
+}
+
+}  // namespace
+
+IpvsServices::IpvsServices(Loop& loop, log::Log& log, World& world)
+    : loop_(loop), log_(log), world_(world), owned_path_(owned_path()) {}
+
+IpvsServices::~IpvsServices() = default;
+
+Result<void> IpvsServices::open(const config::Config& config) {
+  owned_ = ipvs::read_owned(owned_path_);
+  if (!any_in_kernel(config) && owned_.empty()) return {};
+  auto connected = kernel_.connect();
+  available_ = static_cast<bool>(connected);
+  if (available_) return {};
+  for (const config::Service& service : config.services) {
+    if (!in_kernel(service)) continue;
+    if (service.forwarding_fallback == config::ForwardingFallback::error)
+      return Error{"service " + service.name, connected.error().text()};
+    log_.message(LogLevel::warning, "service {} is proxied instead: {}", service.name,
+                 connected.error().text());
+  }
+  return {};
+}
+
+void IpvsServices::update(const config::Config& resolved,
+                          const std::vector<std::shared_ptr<const balance::Pool>>& pools) {
+  config_ = resolved;
+  pools_ = pools;
+  if (!available_ && any_in_kernel(config_) && began_) available_ = bool(kernel_.connect());
+  if (began_ && available_) {
+    follow();
+    look_soon();
+  }
+}
+
+void IpvsServices::begin() {
+  began_ = true;
+  if (!available_) return;
+  take_over();
+  raise_timeouts();
+  follow();
+  log_findings();
+  look_soon();
+}
+
+/// What is in the kernel already: ours of an earlier run, or somebody's at an address that the
+/// configuration gives to us.
+void IpvsServices::take_over() {
+  auto reading = kernel_.read();
+  if (!reading) return say_once(reading.error().text());
+  now_ = std::move(*reading);
+  count(now_);
+  unsigned ours = 0;
+  for (const config::Service& service : config_.services) {
+    if (!in_kernel(service)) continue;
+    for (const Address& listen : service.listen) {
+      const ipvs::ServiceKey key = ipvs::ServiceKey::of(listen);
+      if (!now_.table.contains(key)) continue;
+      ++ours;
+      if (!owned_.contains(key))
+        log_.message(LogLevel::warning,
+                     "service {}: {} is in the kernel's table already, and not from us: taken over",
+                     service.name, key.text());
+    }
+  }
+  if (ours > 0)
+    log_.message(LogLevel::info, "ip_vs: {} services taken over with {} active connections", ours,
+                 active());
+}
+
+void IpvsServices::raise_timeouts() {
+  const ipvs::Timeouts wanted = ipvs_timeouts(config_);
+  if (wanted.tcp_s == 0) return;
+  auto now = kernel_.timeouts();
+  if (!now) return say_once(now.error().text());
+  // They are everybody's: others may rely on longer ones.
+  ipvs::Timeouts set;
+  if (now->tcp_s < wanted.tcp_s) set.tcp_s = wanted.tcp_s;
+  if (now->tcp_fin_s < wanted.tcp_fin_s) set.tcp_fin_s = wanted.tcp_fin_s;
+  if (set == ipvs::Timeouts{}) return;
+  if (auto done = kernel_.set(set); !done) return say_once(done.error().text());
+  log_.message(LogLevel::info, "ip_vs: timeouts raised from {} s to {} s, after a FIN {} s to {} s",
+               now->tcp_s, std::max(now->tcp_s, set.tcp_s), now->tcp_fin_s,
+               std::max(now->tcp_fin_s, set.tcp_fin_s));
+}
+
+void IpvsServices::log_findings() {
+  for (const ipvs::Finding& finding : doctor())
+    log_.message(finding.error ? LogLevel::error : LogLevel::warning, "ip_vs: {}", finding.text());
+}
+
+std::vector<ipvs::Finding> IpvsServices::doctor() const {
+  if (!any_in_kernel(config_)) return {};
+  ipvs::HostNeeds needs = ipvs::needs_of(wanted_);
+  for (const config::Service& service : config_.services)
+    needs.removes = needs.removes || (in_kernel(service) &&
+                                      config_.pools[service.pool].on_down == config::OnDown::close);
+  return ipvs::check_host(needs);
+}
+
+// ---- the table
+
+void IpvsServices::follow() {
+  apply(ipvs_table({.config = config_,
+                    .pools = pools_,
+                    .backends = world_.backends(),
+                    .now = now_,
+                    .stopping = stopping_},
+                   owned_));
+}
+
+void IpvsServices::apply(const ipvs::Table& wanted) {
+  wanted_ = wanted;
+  // Ours is written down before it is made: a crash in between leaves nothing that nobody knows.
+  std::set<ipvs::ServiceKey> both = keys_of(wanted_);
+  both.insert(owned_.begin(), owned_.end());
+  own(both);
+  auto applied = ipvs::apply(kernel_, wanted_, now_.table, owned_);
+  if (!applied) return say_once(applied.error().text());
+  for (const ipvs::Change& change : applied->changes) {
+    log_.message(LogLevel::debug, "ip_vs: {}", change.text());
+    now_.table.erase(change.service);
+    now_.use.erase(change.service);
+    now_.traffic.erase(change.service);
+  }
+  now_.table.merge(applied->after.table);
+  now_.use.merge(applied->after.use);
+  now_.traffic.merge(applied->after.traffic);
+  if (applied->failures.empty()) {
+    trouble_.clear();
+    own(keys_of(wanted_));
+    return;
+  }
+  say_once(applied->failures.size() == 1 ? applied->failures[0]
+                                         : fmt::format("{} (and {} more)", applied->failures[0],
+                                                       applied->failures.size() - 1));
+}
+
+void IpvsServices::own(const std::set<ipvs::ServiceKey>& services) {
+  if (services == owned_) return;
+  owned_ = services;
+  auto written = ipvs::write_owned(owned_path_, owned_);
+  if (!written && std::exchange(owned_written_, false))
+    log_.message(LogLevel::warning,
+                 "{}; after a crash, services that the configuration no longer names stay in the "
+                 "kernel's table",
+                 written.error().text());
+  if (written) owned_written_ = true;
+}
+
+void IpvsServices::look_soon() {
+  if (std::exchange(look_armed_, true)) return;
+  loop_.after(stopping_ ? kLookStopping : kLook, [this] {
+    look_armed_ = false;
+    look();
+  });
+}
+
+/// Reads the table, puts right what is not as we left it, and lets go what is no longer in use.
+void IpvsServices::look() {
+  if (!available_ || (!any_in_kernel(config_) && owned_.empty())) return;
+  look_soon();
+  auto reading = kernel_.read();
+  if (!reading) return say_once(reading.error().text());
+  count(*reading);
+  const auto changed = ipvs::difference(wanted_, reading->table, owned_);
+  now_ = std::move(*reading);
+  if (!changed.empty()) {
+    // What we failed to do before is no news.
+    if (trouble_.empty()) {
+      const auto now = Loop::Clock::now();
+      if (now - repair_logged_ >= kRepairLogged) {
+        log_.message(LogLevel::warning,
+                     "ip_vs: somebody changed our services; put right by {} changes, the first: "
+                     "{}{}",
+                     changed.size(), changed.front().text(),
+                     repairs_left_out_ == 0
+                         ? ""
+                         : fmt::format(" ({} times before it not logged)", repairs_left_out_));
+        repair_logged_ = now;
+        repairs_left_out_ = 0;
+      } else {
+        ++repairs_left_out_;
+      }
+    }
+    apply(wanted_);
+  }
+  follow();
+}
+
+void IpvsServices::say_once(std::string trouble) {
+  if (trouble == trouble_) return;
+  log_.message(LogLevel::error, "ip_vs: {}", trouble);
+  trouble_ = std::move(trouble);
+}
+
+// ---- what it carries
+
+void IpvsServices::count(const ipvs::Reading& reading) {
+  for (auto& [pair, use] : totals_) {
+    use.active = use.inactive = use.weight = 0;
+    use.connections_per_s = use.bytes_to_backend_per_s = use.bytes_to_client_per_s = 0;
+  }
+  for (const config::Service& service : config_.services) {
+    if (!in_kernel(service) || service.pool >= pools_.size()) continue;
+    const ServiceId id = world_.service(service.name);
+    const ipvs::Method method = method_of(service.forwarding);
+    for (const Address& listen : service.listen) {
+      const ipvs::ServiceKey key = ipvs::ServiceKey::of(listen);
+      const auto there = reading.use.find(key);
+      if (there == reading.use.end()) continue;
+      for (const balance::Member& member : pools_[service.pool]->members()) {
+        const Address address = destination_address(key, method, member.address);
+        const auto found = there->second.find(address);
+        if (found == there->second.end()) continue;
+        const ipvs::Use& now = found->second;
+        ipvs::Traffic& before = counted_[{key, address}];
+        IpvsUse& total = totals_[{id.value, member.id.value}];
+        total.service = id;
+        total.backend = member.id;
+        total.connections += since(before.connections, now.traffic.connections);
+        total.bytes_to_backend += since(before.bytes_in, now.traffic.bytes_in);
+        total.bytes_to_client += since(before.bytes_out, now.traffic.bytes_out);
+        total.active += now.active;
+        total.inactive += now.inactive;
+        total.weight = reading.table.at(key).destinations.at(address).weight;
+        total.connections_per_s += now.traffic.connections_per_s;
+        total.bytes_to_backend_per_s += now.traffic.bytes_in_per_s;
+        total.bytes_to_client_per_s += now.traffic.bytes_out_per_s;
+        before = now.traffic;
+      }
+    }
+  }
+}
+
+std::vector<IpvsUse> IpvsServices::use() const {
+  std::vector<IpvsUse> all;
+  for (const auto& [pair, use] : totals_) all.push_back(use);
+  return all;
+}
+
+std::uint64_t IpvsServices::active() const {
+  std::uint64_t sum = 0;
+  for (const auto& [key, destinations] : now_.use) {
+    if (!owned_.contains(key)) continue;
+    for (const auto& [address, use] : destinations) sum += use.active;
+  }
+  return sum;
+}
+
+// ---- the end
+
+void IpvsServices::drain() {
+  stopping_ = true;
+  if (!available_ || !began_) return;
+  look();
+  look_armed_ = false;
+  look_soon();
+}
+
+bool IpvsServices::drained() const {
+  return !available_ || !began_ || owned_.empty() || active() == 0;
+}
+
+void IpvsServices::close() {
+  if (!available_ || !began_) return;
+  sync({});
+  available_ = false;
+  auto reading = kernel_.read();
+  if (!reading) return say_once(reading.error().text());
+  const auto left = ipvs::apply(kernel_, {}, reading->table, owned_);
+  if (!left) return say_once(left.error().text());
+  for (const std::string& failure : left->failures)
+    log_.message(LogLevel::error, "ip_vs: {}", failure);
+  if (left->failures.empty()) own({});
+}
+
+void IpvsServices::sync(const std::vector<ipvs::SyncDaemon>& wanted) {
+  if (!available_) return;
+  const auto has = [](const std::vector<ipvs::SyncDaemon>& all, const ipvs::SyncDaemon& one) {
+    return std::find(all.begin(), all.end(), one) != all.end();
+  };
+  for (const ipvs::SyncDaemon& each : sync_)
+    if (!has(wanted, each))
+      if (auto done = kernel_.stop(each); !done) say_once(done.error().text());
+  auto running = kernel_.daemons();
+  if (!running) return say_once(running.error().text());
+  for (const ipvs::SyncDaemon& each : wanted)
+    if (!has(*running, each))
+      if (auto done = kernel_.start(each); !done) say_once(done.error().text());
+  sync_ = wanted;
+}
+
+}  // namespace poise::control
