@@ -330,6 +330,13 @@ class Checker {
       error(at + "/early_talk",
             "contradicts ip_vs \"forwarding\": the kernel moves these sessions");
     }
+    for (std::size_t j = 0; j < service.listen.size(); ++j) {
+      const Address& listen = service.listen[j];
+      if (listen.is_any() || listen.port == 0)
+        error(fmt::format("{}/listen/{}", at, j),
+              "ip_vs \"forwarding\" needs the address and the port themselves, such as "
+              "192.0.2.1:25");
+    }
     if (service.pool >= config_.pools.size()) return;
     const std::string pool_at = fmt::format("/pools/{}", service.pool);
     for (const char* key : {"/send_proxy", "/queue"}) {
