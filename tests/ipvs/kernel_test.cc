@@ -155,9 +155,9 @@ TEST_F(RealKernel, timeouts_and_sync_daemons) {
   ASSERT_TRUE(daemons);
   EXPECT_EQ(daemons->size(), 2u);
   EXPECT_FALSE(kernel_.start(master));  // there is one
-  ASSERT_TRUE(kernel_.stop(master));
-  EXPECT_EQ(*kernel_.daemons(), std::vector{backup});
   ASSERT_TRUE(kernel_.stop(backup));
+  EXPECT_EQ(*kernel_.daemons(), std::vector{master});
+  ASSERT_TRUE(kernel_.stop(master));
   const auto wrong = kernel_.start({.master = true, .interface = "nosuch0", .id = 1});
   ASSERT_FALSE(wrong);
   EXPECT_THAT(wrong.error().text(), HasSubstr("nosuch0"));

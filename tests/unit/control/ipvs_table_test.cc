@@ -34,7 +34,7 @@ class Table : public ::testing::Test {
     service.name = "smtp";
     service.forwarding = Forwarding::ipvs_nat;
     service.listen = {kKey.address};
-    world_.next(config_);
+    EXPECT_TRUE(world_.next(config_));
   }
 
   [[nodiscard]] BackendStatus& status(const char* name) {
