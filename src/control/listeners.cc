@@ -4,6 +4,8 @@
 #include <memory>
 #include <utility>
 
+#include "control/ipvs_table.h"
+
 namespace poise::control {
 
 using config::LogLevel;

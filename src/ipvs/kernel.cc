@@ -315,8 +315,20 @@ Result<void> Kernel::start(const SyncDaemon& daemon) {
                  fmt::format("cannot start the connection sync daemon on {}", daemon.interface));
 }
 
+/// The kernel gives no answer when the daemon's thread had not run yet (EINTR, which netlink keeps
+/// to itself): look whether it is gone.
 Result<void> Kernel::stop(const SyncDaemon& daemon) {
-  return command(request_stop(daemon), "cannot stop the connection sync daemon");
+  if (auto ready = connected(); !ready) return ready;
+  Bytes datagram;
+  append(datagram, request_stop(daemon), family_, 0, ++sequence_);
+  ++messages_sent_;
+  if (auto sent = send(datagram); !sent) return sent;
+  auto running = daemons();
+  if (!running) return running.error();
+  for (const SyncDaemon& each : *running)
+    if (each.master == daemon.master)
+      return Error{"ip_vs", "cannot stop the connection sync daemon"};
+  return {};
 }
 
 // ---- as wanted

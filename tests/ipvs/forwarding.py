@@ -1,8 +1,8 @@
 """NAT, direct routing and tunnels with real Postfix and Dovecot: a client, the director and three real servers, each a
 network namespace on one bridge (the director is the guest's first namespace).
 
-In each mode: sessions spread as the scheduler says; a killed server goes out by its probes and the sessions on the others
-stay; it comes back slowly; SIGKILL and a new start lose nothing and leave the table; ipvsadm -C is put right;
+In each mode: sessions spread as the scheduler says; a killed server goes out by its probes and the sessions on the
+others stay; it comes back slowly; SIGKILL and a new start lose nothing and leave the table; ipvsadm -C is put right;
 SIGTERM waits for the sessions; somebody else's service stays as it was through all of it.
 """
 

@@ -154,8 +154,11 @@ TEST_F(RealKernel, timeouts_and_sync_daemons) {
   auto daemons = kernel_.daemons();
   ASSERT_TRUE(daemons);
   EXPECT_EQ(daemons->size(), 2u);
-  EXPECT_FALSE(kernel_.start(master));  // there is one
-  ASSERT_TRUE(kernel_.stop(backup));
+  const auto twice = kernel_.start(master);
+  ASSERT_FALSE(twice);
+  EXPECT_THAT(twice.error().text(), HasSubstr("File exists"));
+  const auto stopped = kernel_.stop(backup);
+  ASSERT_TRUE(stopped) << stopped.error().text();
   EXPECT_EQ(*kernel_.daemons(), std::vector{master});
   ASSERT_TRUE(kernel_.stop(master));
   const auto wrong = kernel_.start({.master = true, .interface = "nosuch0", .id = 1});
