@@ -240,13 +240,16 @@ void HealthWatch::log_change(const HealthEvent& event, const BackendStatus& stat
   const LogLevel level = first_good                     ? LogLevel::debug
                          : event.health == Health::down ? LogLevel::warning
                                                         : LogLevel::info;
-  const auto left_out = changes_[event.backend.value].admit(Loop::Clock::now());
+  // The first good verdict is no change to speak of: it takes nothing of what may be logged.
+  const auto left_out = first_good ? std::optional<unsigned>(0)
+                                   : changes_[event.backend.value].admit(Loop::Clock::now());
   if (!left_out) return;
   const std::string change =
       event.before == event.health
           ? std::string(name_of(event.health))
           : fmt::format("{} -> {}", name_of(event.before), name_of(event.health));
   if (!first_good) hooks_.happened(status, change, event.reason);
+  if (!log_.enabled(level)) return;
   log_.message(
       level, "backend {} {}: {}{}", status.path(), change, event.reason,
       *left_out == 0 ? "" : fmt::format(" ({} changes before it are not logged)", *left_out));
