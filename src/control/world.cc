@@ -43,7 +43,8 @@ BackendStatus& World::enter(PoolId pool_id, const config::Pool& pool,
   const BackendId id = id_of(backends_, BackendKey{pool.name, backend.name, address});
   registries_.backends.grow(static_cast<std::uint32_t>(backends_.size()));
   registries_.backend_addresses.grow(static_cast<std::uint32_t>(backends_.size()));
-  registries_.backend_addresses[id.value] = address;
+  // Once: workers read it, and an id never changes its address.
+  if (id.value >= known) registries_.backend_addresses[id.value] = address;
   names_.set_backend(id, pool.name, backend.name);
 
   BackendStatus& status = backend_table_.at(id);
