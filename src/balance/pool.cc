@@ -81,10 +81,33 @@ std::uint32_t choose_tier(const Tiers& tiers, const PoolSpec& spec) {
 }  // namespace
 
 struct Pool::Stage {
+  Group group;
   Chooser chooser;
+
+  Stage(config::Scheduler scheduler, Group members)
+      : group(std::move(members)), chooser(make_chooser(scheduler, group)) {}
 
   [[nodiscard]] const Member* pick(Search& search) const {
     return std::visit([&](const auto& scheduler) { return scheduler.pick(search); }, chooser);
+  }
+
+  /// The brakes of all that could be chosen are on: a paused one last, and of the others the one
+  /// that keeps the fewest waiting.
+  [[nodiscard]] const Member* pick_braked(Search& search) const {
+    const std::size_t start = search.request.random % group.size();
+    const auto wait = [&](const Member& member) {
+      const Brakes& brakes = member.state->brakes;
+      return std::pair{brakes.paused(search.now_ms()), brakes.pending()};
+    };
+    for (int lap = 0; lap < kLapsMax; ++lap) {
+      const Member* best = nullptr;
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        const Member* member = group[(start + i) % group.size()];
+        if (search.open(*member) && (best == nullptr || wait(*member) < wait(*best))) best = member;
+      }
+      if (best == nullptr || search.take(*best)) return best;
+    }
+    return pick(search);
   }
 };
 
@@ -99,7 +122,7 @@ Pool::Pool(PoolSpec spec) : spec_(std::move(spec)) {
   std::sort(by_id_.begin(), by_id_.end());
 
   const auto add = [this](Group& group) {
-    if (!group.empty()) stages_.push_back({make_chooser(spec_.scheduler, std::move(group))});
+    if (!group.empty()) stages_.emplace_back(spec_.scheduler, std::move(group));
     group.clear();
   };
   if (const auto active = tiers.find(active_tier_); active != tiers.end()) add(active->second.up);
@@ -129,7 +152,8 @@ const Member* Pool::pick_from(std::size_t first, std::size_t last, Search& searc
     if (force && (!search.met_braked || search.met_full)) break;
     search.force = force;
     for (std::size_t i = first; i < last; ++i) {
-      if (const Member* member = stages_[i].pick(search)) return member;
+      const Member* member = force ? stages_[i].pick_braked(search) : stages_[i].pick(search);
+      if (member != nullptr) return member;
       search.first = false;
       if (search.met_full && spec_.overflow == config::Overflow::queue) return nullptr;
     }

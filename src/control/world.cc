@@ -197,7 +197,7 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
     service.greeting = from.greeting;
     service.early_talk = from.early_talk;
     service.accept_proxy = from.accept_proxy;
-    service.trusted_proxies = from.trusted_proxies;
+    service.trusted_proxies = balance::NetworkSet(from.trusted_proxies);
     service.hostname = config.hostname;
     service.refusal = from.refusal;
     service.deny_reply = from.deny_reply;

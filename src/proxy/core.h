@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "io/blocks.h"
@@ -67,12 +68,15 @@ struct Tries {
   static constexpr std::size_t kMax = 16;
   std::uint8_t count = 0;    ///< that failed
   bool all_answered = true;  ///< each of them in the protocol
+  TryOutcome last_outcome = TryOutcome::ok;
   std::array<BackendId, kMax> tried{};
   std::array<TryRecord, kTryRecords> records{};
 
   // On TLS ports: what the client said first, to be said again to the next backend.
   mail::ClientHello hello;
   Held kept;
+
+  [[nodiscard]] std::span<const BackendId> failed() const { return std::span(tried).first(count); }
 
   // While queued: where, and which turn it is.
   balance::Waiters* waiters = nullptr;
@@ -110,6 +114,10 @@ inline constexpr unsigned kTroublesPerTick = 16;
 /// How old BackendState::good_greeting_ms may be: storing it for each session would have all
 /// workers write to one cache line.
 inline constexpr std::int64_t kGreetingNewsMs = 100;
+
+inline std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 /// Small records lent out by index.
 template <class T>

@@ -15,15 +15,6 @@ using io::Op;
 using std::chrono::duration_cast;
 using std::chrono::microseconds;
 
-namespace {
-
-bool contains(const std::vector<Network>& networks, const Address& address) {
-  return std::any_of(networks.begin(), networks.end(),
-                     [&](const Network& network) { return network.contains(address); });
-}
-
-}  // namespace
-
 // ---- opening ----
 
 void Session::start(Core& core, std::uint32_t slot, int client, const Service& service,
@@ -51,7 +42,7 @@ void Session::start(Core& core, std::uint32_t slot, int client, const Service& s
     return refuse(core, RefusalReason::sessions);
   if (service.accept_proxy == config::AcceptProxy::no) return opened(core);
 
-  if (contains(service.trusted_proxies, client_address_)) {
+  if (service.trusted_proxies.contains(client_address_)) {
     deadline_ = core.tick + ticks(service.accept_proxy == config::AcceptProxy::optional
                                       ? core.tuning.optional_header_patience
                                       : core.tuning.header_patience);
@@ -64,9 +55,8 @@ void Session::start(Core& core, std::uint32_t slot, int client, const Service& s
 /// Bytes have come where a PROXY header is awaited.
 void Session::on_header_bytes(Core& core) {
   Relay& relay = at(Direction::to_backend);
-  const auto held = relay.front(core.blocks);
-  const mail::ProxyHeader header = mail::parse_proxy_header(
-      {reinterpret_cast<const char*>(held.data()), held.size()});  // it fits one block
+  const mail::ProxyHeader header =
+      mail::parse_proxy_header(text_of(relay.front(core.blocks)));  // it fits one block
   switch (header.status) {
     case mail::ProxyHeaderStatus::need_more:
       return;
@@ -211,8 +201,7 @@ void Session::say(Core& core, std::string_view text, bool last) {
 void Session::on_refused_bytes(Core& core, std::span<const std::byte> bytes) {
   if (!awaits_quit_ || !refusal_said_ || denied_.finished()) return;
   std::array<char, mail::DeniedDialogue::kReplyBytesMax> replies;
-  const std::string_view words{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  const std::size_t length = denied_.take(words, replies, core.service(service_).hostname);
+  const std::size_t length = denied_.take(text_of(bytes), replies, core.service(service_).hostname);
   if (length > 0) say(core, {replies.data(), length}, denied_.finished());
 }
 
@@ -220,11 +209,16 @@ bool Session::owed() const {
   return client_spoke_last_ || !relays_[0].empty() || !relays_[1].empty();
 }
 
+/// The address that the client connected to.
+Address Session::vip(const Core& core) const {
+  return vip_.is_any() && client_ >= 0 ? core.io.local_address(client_) : vip_;
+}
+
 SessionLook Session::look(const Core& core) const {
   SessionLook look;
   look.id = id_;
   look.client = client_address_;
-  look.vip = vip_.is_any() && client_ >= 0 ? core.io.local_address(client_) : vip_;
+  look.vip = vip(core);
   look.service = service_;
   look.backend = backend_id_;
   look.state = state_;
@@ -282,14 +276,21 @@ void Session::on_completion(Core& core, const io::Completion& done) {
   CHECK(false);
 }
 
-void Session::on_eof(Core& core, Direction direction) {
-  if (state_ == State::greeting && direction == Direction::to_client) {
-    // On a TLS port a server may tire of a client that says nothing: its end is the session's.
-    if (!owes_greeting(core))
-      begin_relaying(core);
-    else
-      return try_failed(core, TryOutcome::closed);
+/// The source of `direction` has ended. True: it was the backend that owed its greeting, and the
+/// try is over. On a TLS port a server may tire of a client that says nothing: its end is the
+/// session's.
+bool Session::greeting_failed(Core& core, Direction direction, TryOutcome outcome) {
+  if (state_ != State::greeting || direction != Direction::to_client) return false;
+  if (owes_greeting(core)) {
+    try_failed(core, outcome);
+    return true;
   }
+  begin_relaying(core);
+  return false;
+}
+
+void Session::on_eof(Core& core, Direction direction) {
+  if (greeting_failed(core, direction, TryOutcome::closed)) return;
   Relay& relay = at(direction);
   relay.eof = true;
   relay.goal = Goal::end;
@@ -323,12 +324,7 @@ void Session::on_eof(Core& core, Direction direction) {
 }
 
 void Session::on_source_error(Core& core, Direction direction) {
-  if (state_ == State::greeting && direction == Direction::to_client) {
-    if (!owes_greeting(core))
-      begin_relaying(core);
-    else
-      return try_failed(core, TryOutcome::reset);
-  }
+  if (greeting_failed(core, direction, TryOutcome::reset)) return;
   at(direction).goal = Goal::end;
   switch (state_) {
     case State::opening:
@@ -456,7 +452,7 @@ void Session::write_record(Core& core) {
   record.ended_unix_us =
       duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   record.client = client_address_;
-  record.vip = vip_.is_any() && client_ >= 0 ? core.io.local_address(client_) : vip_;
+  record.vip = vip(core);
   record.service = service_;
   record.backend = backend_id_;
   if (backend_ >= 0 && backend_id_ && !abandoning_) {
@@ -495,7 +491,7 @@ void Session::write_start(Core& core) {
   start.started_unix_us =
       duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   start.client = client_address_;
-  start.vip = vip_.is_any() ? core.io.local_address(client_) : vip_;
+  start.vip = vip(core);
   start.service = service_;
   core.reports.sessions->write_start(start);
 }

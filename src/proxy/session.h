@@ -113,6 +113,7 @@ class Session {
   // choosing a backend
   Tries& tries(Core& core);
   [[nodiscard]] Address source(const Core& core) const;
+  [[nodiscard]] std::span<const BackendId> failed(Core& core) const;
   [[nodiscard]] bool may_try_another(const Core& core, std::size_t tried) const;
   [[nodiscard]] Tick budget_end(const Core& core) const;
   balance::Pick choose(Core& core, std::span<const BackendId> tried);
@@ -150,6 +151,7 @@ class Session {
   void try_failed(Core& core, TryOutcome outcome);
   bool try_another(Core& core);
   void turn_to(Core& core, const balance::Member& member);
+  void note_retry(Core& core);
   void turn_to_queue(Core& core);
   static bool is_backends(const io::Tag& tag);
   void leave_backend(Core& core);
@@ -164,6 +166,7 @@ class Session {
   void on_recv(Core& core, const io::Completion& done);
   void on_received(Core& core, const io::Completion& done);
   void relay_received(Core& core, const io::Completion& done);
+  bool greeting_failed(Core& core, io::Direction direction, TryOutcome outcome);
   void on_eof(Core& core, io::Direction direction);
   void on_source_error(Core& core, io::Direction direction);
   void touch(Core& core, io::Direction direction);
@@ -194,6 +197,7 @@ class Session {
   [[nodiscard]] bool served() const {
     return state_at_end_ == State::relaying || state_at_end_ == State::resetting;
   }
+  [[nodiscard]] Address vip(const Core& core) const;
   void write_record(Core& core);
   void write_start(Core& core);
   void count_received(Core& core, io::Direction direction, std::uint64_t bytes);
@@ -224,7 +228,6 @@ class Session {
   State state_at_end_ = State::free;
   CloseReason reason_ = CloseReason::client_closed;
   RefusalReason refusal_ = RefusalReason::bare;
-  TryOutcome last_outcome_ = TryOutcome::ok;  ///< of the last try that failed
   mail::DeniedDialogue denied_;
   StickyUse sticky_ = StickyUse::none;
   balance::SourceTicket source_ticket_;  ///< counted among its source's sessions

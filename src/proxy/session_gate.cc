@@ -69,8 +69,9 @@ BackendId favourite(const balance::Pool& pool, std::span<const BackendId> tried,
   return best;
 }
 
-std::string_view text_of(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+void release(balance::BackendState& backend, bool with_turn) {
+  if (with_turn) backend.brakes.settled();
+  balance::Pool::release(backend);
 }
 
 }  // namespace
@@ -86,6 +87,12 @@ Address Session::source(const Core& core) const {
   const Service& service = core.service(service_);
   return masked(client_address_,
                 client_address_.is_v4() ? service.source_prefix_v4 : service.source_prefix_v6);
+}
+
+/// The backends that have failed this session.
+std::span<const BackendId> Session::failed(Core& core) const {
+  if (tries_ == Lender<Tries>::kNone) return {};
+  return core.tries[tries_].failed();
 }
 
 /// What is left of the time and the tries in which the client must be greeted.
@@ -198,12 +205,10 @@ void Session::connect_next(Core& core) {
   const Service& service = core.service(service_);
   const bool queues = service.queue.length > 0;
   for (;;) {
-    const std::size_t count = tries_ == Lender<Tries>::kNone ? 0 : core.tries[tries_].count;
-    if (!may_try_another(core, count)) return refuse(core, RefusalReason::all_failed);
+    const std::span<const BackendId> tried = failed(core);
+    if (!may_try_another(core, tried.size())) return refuse(core, RefusalReason::all_failed);
     // Who comes later does not overtake those who wait.
-    if (count == 0 && queues && service.waiters->anyone()) return join_queue(core);
-    std::span<const BackendId> tried;
-    if (count > 0) tried = std::span(core.tries[tries_].tried).first(count);
+    if (tried.empty() && queues && service.waiters->anyone()) return join_queue(core);
     const balance::Pick pick = choose(core, tried);
     switch (pick.result) {
       case balance::PickResult::chosen:
@@ -211,7 +216,7 @@ void Session::connect_next(Core& core) {
       case balance::PickResult::full:
         return queues ? join_queue(core) : refuse(core, RefusalReason::queue_full);
       case balance::PickResult::no_backend:
-        return refuse(core, count > 0 ? RefusalReason::all_failed : RefusalReason::no_backend);
+        return refuse(core, tried.empty() ? RefusalReason::no_backend : RefusalReason::all_failed);
     }
     adopt(core, *pick.member);
     if (connect_backend(core)) return;
@@ -221,9 +226,7 @@ void Session::connect_next(Core& core) {
 // ---- queued ----
 
 void Session::give_back(Core& core, const Place& place) {
-  balance::BackendState& backend = core.registries.backends[place.backend.value];
-  if (place.turn) backend.brakes.settled();
-  balance::Pool::release(backend);
+  release(core.registries.backends[place.backend.value], place.turn);
   serve_waiters(core, core.service(place.service));
 }
 
@@ -244,10 +247,7 @@ void Session::serve_waiters(Core& core, const Service& service) {
                                                .service = service.id,
                                                .backend = backend});
       },
-      [&](BackendId backend) {
-        core.registries.backends[backend.value].brakes.settled();
-        balance::Pool::release(core.registries.backends[backend.value]);
-      });
+      [&](BackendId backend) { release(core.registries.backends[backend.value], true); });
 }
 
 /// Every backend is full: its turn comes after those who came before.
@@ -256,8 +256,7 @@ void Session::join_queue(Core& core) {
   Tries& record = tries(core);
   balance::Waiter waiter{.worker = core.reports.worker, .slot = slot_, .generation = generation_};
   waiter.since = core.now;
-  for (std::size_t i = 0; i < record.count; ++i)
-    waiter.avoids |= balance::Waiters::avoid(record.tried[i]);
+  for (const BackendId backend : record.failed()) waiter.avoids |= balance::Waiters::avoid(backend);
   record.waiters = service.waiters;
   record.ticket = service.waiters->enqueue(waiter, service.queue.length);
   if (!record.ticket) return refuse(core, RefusalReason::queue_full);
@@ -313,24 +312,17 @@ void Session::take_place(Core& core, const Place& place) {
 bool Session::connect_backend(Core& core) {
   const Service& service = core.service(service_);
   const Address& to = core.registries.backend_addresses[backend_id_.value];
-  int fd = core.io.open_socket(to.family, service.congestion_backend);
-  if (fd < 0) {
-    core.warn(Warning::backend_sockets, "no socket towards {}: {}", to.text(), std::strerror(-fd));
+  const int fd = core.io.open_socket(to.family, service.congestion_backend);
+  const int error = fd < 0 ? fd : bind_source(core, fd, to);
+  if (error < 0) {
+    core.warn(Warning::backend_sockets, "no {} towards {}: {}",
+              fd < 0 ? "socket" : "source address", to.text(), std::strerror(-error));
+    if (fd >= 0) core.io.close(fd);
     note_failure(core, TryOutcome::local, {}, false);
     release_backend(core);
-    if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
-      refuse(core, RefusalReason::resources);  // the next backend would need a socket too
-      return true;
-    }
-    return false;
-  }
-  if (const int error = bind_source(core, fd, to); error < 0) {
-    core.warn(Warning::backend_sockets, "no source address towards {}: {}", to.text(),
-              std::strerror(-error));
-    core.io.close(fd);
-    note_failure(core, TryOutcome::local, {}, false);
-    release_backend(core);
-    return false;
+    if (error != -EMFILE && error != -ENFILE && error != -ENOMEM && error != -ENOBUFS) return false;
+    refuse(core, RefusalReason::resources);  // the next backend would need a socket too
+    return true;
   }
   backend_ = fd;
   connect_timed_out_ = false;
@@ -387,7 +379,7 @@ void Session::on_connect(Core& core, std::int32_t res) {
 /// The PROXY header, in one piece or not at all: a socket that has sent nothing takes 200 bytes.
 bool Session::send_header(Core& core) {
   std::array<char, mail::kProxyBuiltBytesMax> header;
-  const Address to = vip_.is_any() ? core.io.local_address(client_) : vip_;
+  const Address to = vip(core);
   std::size_t length = 0;
   if (core.service(service_).send_proxy == config::SendProxy::v1) {
     length = mail::build_proxy_v1(header, client_address_, to);
@@ -501,26 +493,19 @@ bool Session::judge(Core& core, std::span<const std::byte> bytes) {
     if (now_ms - backend.good_greeting_ms.load(std::memory_order_relaxed) >= kGreetingNewsMs)
       backend.good_greeting_ms.store(now_ms, std::memory_order_relaxed);
   }
-  if (!first) {  // the held bytes end with these
-    begin_relaying(core);
-    return false;
-  }
   begin_relaying(core);
-  return state_ == State::relaying;
+  return first && state_ == State::relaying;  // else what is held ends with these
 }
 
 void Session::on_greeting_timeout(Core& core) {
   if (!owes_greeting(core)) return close(core, CloseReason::idle_timeout);
   // Silence is no refusal: as long as nobody else is there to be asked it is waited out.
-  std::array<BackendId, Tries::kMax + 1> tried;
-  std::size_t count = 0;
-  if (tries_ != Lender<Tries>::kNone)
-    count = static_cast<std::size_t>(
-        std::copy_n(core.tries[tries_].tried.begin(), core.tries[tries_].count, tried.begin()) -
-        tried.begin());
-  tried[count++] = backend_id_;
-  if (may_try_another(core, count)) {
-    const balance::Pick pick = choose(core, std::span(tried).first(count));
+  std::array<BackendId, Tries::kMax + 1> with_this;
+  const std::span<const BackendId> before = failed(core);
+  *std::copy(before.begin(), before.end(), with_this.begin()) = backend_id_;
+  const auto tried = std::span(with_this).first(before.size() + 1);
+  if (may_try_another(core, tried.size())) {
+    const balance::Pick pick = choose(core, tried);
     if (pick.result == balance::PickResult::chosen) {
       note_failure(core, TryOutcome::silent, text_of(at(Direction::to_client).front(core.blocks)),
                    false);
@@ -580,7 +565,7 @@ void Session::note_failure(Core& core, TryOutcome outcome, std::string_view word
   CHECK(record.count < Tries::kMax);
   record.tried[record.count++] = backend_id_;
   record.all_answered = record.all_answered && answered;
-  last_outcome_ = outcome;
+  record.last_outcome = outcome;
   if (outcome == TryOutcome::local) return;
 
   const auto prefix = static_cast<std::uint32_t>(balance::hash_ip(source(core)));
@@ -608,7 +593,7 @@ void Session::try_failed(Core& core, TryOutcome outcome) {
 bool Session::try_another(Core& core) {
   const Tries& record = core.tries[tries_];
   if (may_try_another(core, record.count)) {
-    const balance::Pick pick = choose(core, std::span(record.tried).first(record.count));
+    const balance::Pick pick = choose(core, record.failed());
     if (pick.result == balance::PickResult::chosen) {
       turn_to(core, *pick.member);
       return false;
@@ -623,18 +608,23 @@ bool Session::try_another(Core& core) {
   return false;
 }
 
+/// The backend that failed is left for another try.
+void Session::note_retry(Core& core) {
+  const auto reason = static_cast<std::size_t>(core.tries[tries_].last_outcome);
+  core.counters.pairs[pair_].retries[reason].add();
+  release_backend(core);
+}
+
 /// The others are full: from the backend that failed into the queue.
 void Session::turn_to_queue(Core& core) {
-  core.counters.pairs[pair_].retries[static_cast<std::size_t>(last_outcome_)].add();
-  release_backend(core);
+  note_retry(core);
   join_queue(core);
   if (backend_ >= 0 && state_ == State::queued) leave_backend(core);
 }
 
 /// From the backend that failed to `member`.
 void Session::turn_to(Core& core, const balance::Member& member) {
-  core.counters.pairs[pair_].retries[static_cast<std::size_t>(last_outcome_)].add();
-  release_backend(core);
+  note_retry(core);
   adopt(core, member);
   state_ = State::connecting;
   if (backend_ >= 0) return leave_backend(core);

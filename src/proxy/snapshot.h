@@ -32,7 +32,7 @@ struct Service {
   config::EarlyTalk early_talk = config::EarlyTalk::pass;
   bool sees_client = false;  ///< backends see the client's own address
   config::AcceptProxy accept_proxy = config::AcceptProxy::no;
-  std::vector<Network> trusted_proxies;
+  balance::NetworkSet trusted_proxies;
   config::SendProxy send_proxy = config::SendProxy::off;
   config::SourceAddress source_address;
   std::string hostname;  ///< in refusals

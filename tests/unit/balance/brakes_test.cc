@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "pool_builder.h"
 
 namespace poise::balance::test {
@@ -103,6 +105,13 @@ TEST_P(BrakedPool, spares_whoever_keeps_clients_waiting) {
     Pool::release(*pick.member->state);
     if (pick.member->id.value != 1 && i < 100) pick.member->state->brakes.settled();
   }
+  // All keep clients waiting now, and as many each.
+  std::vector<std::uint32_t> waiting;
+  for (const balance::BackendState& state : builder.states)
+    waiting.push_back(state.brakes.pending());
+  const auto [least, most] = std::minmax_element(waiting.begin(), waiting.end());
+  EXPECT_GT(*least, Brakes::kPendingMax);
+  EXPECT_LE(*most - *least, 1u);
 }
 
 TEST_P(BrakedPool, leaves_a_paused_backend_alone_unless_it_is_the_only_one) {
