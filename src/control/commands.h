@@ -149,6 +149,7 @@ class Commands {
   void record(std::string kind, std::string object, std::string what, const By& by);
   void await_settled(std::function<void()> then);
   void try_reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer);
+  void drop_outdated_weights(const By& by);
   void failed(ReloadView view, const By& by, const std::function<void(ReloadView)>& answer);
   [[nodiscard]] std::uint32_t sessions_of(BackendId id) const;
   [[nodiscard]] std::uint32_t sessions_of(ServiceId id) const;

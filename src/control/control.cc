@@ -105,7 +105,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                  .adopt = [this](config::Config next) -> Result<void> {
                    if (auto configured = health_.configure(next); !configured) return configured;
                    config_ = std::move(next);
-                   static_cast<void>(sessions_usable());  // for its warning
+                   warn_of_descriptors();
                    return {};
                  },
                  .shutdown =
@@ -134,7 +134,7 @@ void Control::block_signals() {
 // ---- start
 // ---------------------------------------------------------------------------------------------------------
 
-std::uint32_t Control::sessions_usable() {
+void Control::warn_of_descriptors() {
   const std::uint64_t descriptors = net::raise_descriptor_limit();
   const std::uint32_t usable = net::sessions_for(descriptors);
   std::uint64_t wanted = 0;
@@ -144,7 +144,6 @@ std::uint32_t Control::sessions_usable() {
                  "limits.sessions ask for {} sessions in all, but RLIMIT_NOFILE of {} allows {}; "
                  "raise LimitNOFILE to {}",
                  wanted, descriptors, usable, wanted * 2 + net::kReservedDescriptors);
-  return usable;
 }
 
 Result<void> Control::start() {
@@ -152,7 +151,8 @@ Result<void> Control::start() {
   for (const std::string& each : missing_routes(config_))
     log_.message(LogLevel::warning, "{}", each);
   if (auto opened = loop_.open(handled_signals()); !opened) return opened;
-  registries_.sessions_max = sessions_usable();
+  registries_.sessions_max = net::sessions_for(net::raise_descriptor_limit());
+  warn_of_descriptors();
   if (auto able = ipvs_.open(config_); !able) return able;
   auto opened = listeners_.open_missing(config_, config_.workers);
   if (!opened) return opened.error();
@@ -241,8 +241,9 @@ void Control::look_after_workers() {
     log_.message(LogLevel::warning, "worker {} answers again", *silent_worker_);
   silent_worker_ = silent;
   if (!silent && notify_.alive) notify_.alive();
-  if (std::string status = commands_.status().sentence; notify_.status && status != status_told_)
-    notify_.status(status_told_ = std::move(status));
+  if (notify_.status)
+    if (std::string status = commands_.status().sentence; status != status_told_)
+      notify_.status(status_told_ = std::move(status));
   loop_.after(watch_interval_, [this] { look_after_workers(); });
 }
 
@@ -342,23 +343,17 @@ void Control::log_totals() {
   std::uint64_t served = 0, without = 0, cut = 0;
   const auto& pairs = world_.pairs();
   for (std::uint32_t index = 0; index < pairs.size(); ++index) {
-    std::uint64_t sessions = 0, in = 0, out = 0;
-    for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
-      const PairCounters& counters = workers_.counters(worker).pairs[index];
-      for (const Counter& counter : counters.sessions_ended) sessions += counter.get();
-      cut += counters.sessions_ended[static_cast<std::size_t>(CloseReason::shutdown)].get();
-      in += counters.bytes[static_cast<std::size_t>(io::Direction::to_backend)].get();
-      out += counters.bytes[static_cast<std::size_t>(io::Direction::to_client)].get();
-    }
+    const PairSums sums = workers_.sums(index);
+    cut += sums.cut;
     if (!pairs[index].backend) {
-      without += sessions;
+      without += sums.sessions;
       continue;
     }
-    served += sessions;
-    log_.message(LogLevel::info,
-                 "total service={} backend={} sessions={} to_backend={} to_client={}",
-                 log_.names().service(pairs[index].service),
-                 log_.names().backend_path(pairs[index].backend), sessions, in, out);
+    served += sums.sessions;
+    log_.message(
+        LogLevel::info, "total service={} backend={} sessions={} to_backend={} to_client={}",
+        log_.names().service(pairs[index].service), log_.names().backend_path(pairs[index].backend),
+        sums.sessions, sums.to_backend, sums.to_client);
   }
   log_.always("stopped: {}; {} sessions served, {} without a backend, {} cut", stop_cause_, served,
               without, cut);

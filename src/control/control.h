@@ -88,7 +88,7 @@ class Control {
   void await_workers_ended();
   void cut(const std::string& why);
   [[nodiscard]] std::uint32_t sessions() const;
-  [[nodiscard]] std::uint32_t sessions_usable();
+  void warn_of_descriptors();
   void log_totals();
 
   config::Config config_;

@@ -44,6 +44,14 @@ std::vector<std::string> texts(const std::vector<config::Problem>& problems) {
   return out;
 }
 
+/// The backend of this pool and name; null when `config` has none.
+const config::Backend* configured_as(const config::Config& config, const BackendStatus& status) {
+  for (const config::Pool& pool : config.pools)
+    for (const config::Backend& backend : pool.backends)
+      if (pool.name == status.pool_name && backend.name == status.name) return &backend;
+  return nullptr;
+}
+
 }  // namespace
 
 void Commands::reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer) {
@@ -92,14 +100,9 @@ void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadV
   }
   const config::Config& next = *loaded.config;
   for (const BackendStatus& each : std::as_const(ground_.world).backends().all()) {
-    const bool stays = std::any_of(next.pools.begin(), next.pools.end(), [&](const auto& pool) {
-      return pool.name == each.pool_name &&
-             std::any_of(pool.backends.begin(), pool.backends.end(), [&](const auto& backend) {
-               return backend.name == each.name &&
-                      (!backend.literal || backend.literal == each.address);
-             });
-    });
-    if (!stays) view.running_on += sessions_of(each.id);
+    const config::Backend* backend = configured_as(next, each);
+    if (backend == nullptr || (backend->literal && backend->literal != each.address))
+      view.running_on += sessions_of(each.id);
   }
   view.done = true;
   if (dry_run) return answer(std::move(view));
@@ -115,23 +118,7 @@ void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadV
     ground_.log.message(LogLevel::info, "reload: {}", each);
   restore_services();
   ground_.log.set_level(ground_.config.log.level, ground_.config.log.session_start);
-  for (BackendStatus& each : ground_.world.backends().all()) {
-    const OperatorStates::State* kept = ground_.states.find(each.path());
-    if (kept == nullptr || !kept->weight) continue;
-    for (const config::Pool& pool : ground_.config.pools)
-      for (const config::Backend& backend : pool.backends)
-        if (pool.name == each.pool_name && backend.name == each.name &&
-            backend.weight != kept->weight_configured && each.weight_set) {
-          record("weight", each.path(),
-                 fmt::format("the file's new weight {} takes the place of the operator's {}",
-                             backend.weight, *each.weight_set),
-                 by);
-          each.weight_set.reset();
-          each.weight_configured = backend.weight;
-          remember(each.path(), &each);
-          save();
-        }
-  }
+  drop_outdated_weights(by);
   ground_.rebuild();
   ground_.listeners.apply(ground_.config, std::move(opened), ground_.world, ground_.loop);
   ++reloads_;
@@ -142,6 +129,24 @@ void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadV
                      view.changes.size(), view.running_on),
          by);
   await_settled([answer = std::move(answer), view = std::move(view)] { answer(view); });
+}
+
+/// A weight set by hand gives way when the file has a new one for that backend.
+void Commands::drop_outdated_weights(const By& by) {
+  for (BackendStatus& each : ground_.world.backends().all()) {
+    const OperatorStates::State* kept = ground_.states.find(each.path());
+    if (kept == nullptr || !kept->weight || !each.weight_set) continue;
+    const config::Backend* backend = configured_as(ground_.config, each);
+    if (backend == nullptr || backend->weight == kept->weight_configured) continue;
+    record("weight", each.path(),
+           fmt::format("the file's new weight {} takes the place of the operator's {}",
+                       backend->weight, *each.weight_set),
+           by);
+    each.weight_set.reset();
+    each.weight_configured = backend->weight;
+    remember(each.path(), &each);
+    save();
+  }
 }
 
 void Commands::failed(ReloadView view, const By& by,

@@ -21,23 +21,6 @@ double unix_seconds(WallTime time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
 }
 
-struct Sums {
-  std::uint64_t sessions = 0, to_client = 0, to_backend = 0, retries = 0;
-};
-
-/// Of one pair over all workers.
-Sums sum(const WorkerThreads& workers, std::uint32_t pair) {
-  Sums sums;
-  for (std::size_t worker = 0; worker < workers.size(); ++worker) {
-    const PairCounters& counters = workers.counters(worker).pairs[pair];
-    for (const Counter& counter : counters.sessions_ended) sums.sessions += counter.get();
-    sums.to_backend += counters.bytes[static_cast<std::size_t>(io::Direction::to_backend)].get();
-    sums.to_client += counters.bytes[static_cast<std::size_t>(io::Direction::to_client)].get();
-    for (const Counter& counter : counters.retries) sums.retries += counter.get();
-  }
-  return sums;
-}
-
 bool takes_sessions(const BackendStatus& backend) {
   return backend.admin.admin == Admin::enabled && backend.weight() > 0 &&
          backend.health != Health::down;
@@ -62,16 +45,11 @@ std::string brakes_of(const balance::Brakes& brakes, std::chrono::nanoseconds no
 
 std::vector<BackendView> Commands::backends() const {
   const auto& table = std::as_const(ground_.world).backends();
-  std::vector<Sums> sums(table.all().size());
+  std::vector<PairSums> sums(table.all().size());
   const auto& pairs = ground_.world.pairs();
   for (std::uint32_t pair = 0; pair < pairs.size(); ++pair) {
     if (!pairs[pair].backend) continue;
-    const Sums one = sum(ground_.workers, pair);
-    Sums& all = sums[pairs[pair].backend.value];
-    all.sessions += one.sessions;
-    all.to_client += one.to_client;
-    all.to_backend += one.to_backend;
-    all.retries += one.retries;
+    sums[pairs[pair].backend.value] += ground_.workers.sums(pair);
   }
   std::vector<BackendView> views;
   for (const config::Pool& pool : ground_.resolved.pools) {
@@ -136,7 +114,7 @@ std::vector<ServiceView> Commands::services() const {
     const auto& pairs = ground_.world.pairs();
     for (std::uint32_t pair = 0; pair < pairs.size(); ++pair) {
       if (pairs[pair].service != id) continue;
-      const Sums one = sum(ground_.workers, pair);
+      const PairSums one = ground_.workers.sums(pair);
       view.sessions_total += one.sessions;
       view.bytes_to_client += one.to_client;
       view.bytes_to_backend += one.to_backend;

@@ -146,6 +146,28 @@ const proxy::Counters& WorkerThreads::counters(std::size_t worker) const {
   return threads_[worker]->counters;
 }
 
+PairSums& PairSums::operator+=(const PairSums& other) {
+  sessions += other.sessions;
+  cut += other.cut;
+  to_client += other.to_client;
+  to_backend += other.to_backend;
+  retries += other.retries;
+  return *this;
+}
+
+PairSums WorkerThreads::sums(std::uint32_t pair) const {
+  PairSums sums;
+  for (const auto& each : threads_) {
+    const PairCounters& counters = each->counters.pairs[pair];
+    for (const Counter& counter : counters.sessions_ended) sums.sessions += counter.get();
+    sums.cut += counters.sessions_ended[static_cast<std::size_t>(CloseReason::shutdown)].get();
+    sums.to_backend += counters.bytes[static_cast<std::size_t>(io::Direction::to_backend)].get();
+    sums.to_client += counters.bytes[static_cast<std::size_t>(io::Direction::to_client)].get();
+    for (const Counter& counter : counters.retries) sums.retries += counter.get();
+  }
+  return sums;
+}
+
 void WorkerThreads::stop(bool at_once) {
   for (const auto& each : threads_) {
     if (at_once) {

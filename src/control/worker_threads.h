@@ -15,6 +15,16 @@
 
 namespace poise::control {
 
+/// Of one pair of service and backend, over all workers.
+struct PairSums {
+  std::uint64_t sessions = 0;                   ///< that have ended
+  std::uint64_t cut = 0;                        ///< of them, when poised stopped
+  std::uint64_t to_client = 0, to_backend = 0;  ///< bytes
+  std::uint64_t retries = 0;
+
+  PairSums& operator+=(const PairSums& other);
+};
+
 /// The workers and their threads. Used by the control thread only, but for the counters, which any
 /// thread may read.
 class WorkerThreads {
@@ -49,6 +59,8 @@ class WorkerThreads {
   [[nodiscard]] bool all_ended() const;
 
   [[nodiscard]] const proxy::Counters& counters(std::size_t worker) const;
+  /// What all workers counted for one pair so far.
+  [[nodiscard]] PairSums sums(std::uint32_t pair) const;
 
   /// Joins; `at_once` cuts what is still open. Counters are gone afterwards.
   void stop(bool at_once);
