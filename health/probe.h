@@ -75,7 +75,9 @@ struct ProbeResult {
   /// most kMaxWordsBytes.
   std::string words;
   std::string step;  ///< where it ended: connect, tls, greeting, ehlo, ... ; "done" when good
-  std::chrono::microseconds connect{};   ///< until the connection was there; 0: it never was
+  /// Until the connection was there; 0: it never was. Without keep_transcript it may contain the
+  /// wait for the greeting.
+  std::chrono::microseconds connect{};
   std::chrono::microseconds greeting{};  ///< from then to the whole greeting; 0: none came
   std::chrono::microseconds total{};     ///< until the verdict
   std::optional<TlsFacts> tls;           ///< the handshake was finished
