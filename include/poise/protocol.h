@@ -32,6 +32,39 @@ constexpr bool is_implicit_tls(Protocol protocol) {
   return protocol == Protocol::smtps || protocol == Protocol::imaps || protocol == Protocol::pop3s;
 }
 
+/// What is spoken once TLS, if there is any, stands.
+enum class Language : std::uint8_t { smtp, imap, pop3, managesieve, unknown };
+
+constexpr Language language_of(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::smtp:
+    case Protocol::submission:
+    case Protocol::smtps:
+    case Protocol::lmtp:
+      return Language::smtp;
+    case Protocol::imap:
+    case Protocol::imaps:
+      return Language::imap;
+    case Protocol::pop3:
+    case Protocol::pop3s:
+      return Language::pop3;
+    case Protocol::managesieve:
+      return Language::managesieve;
+    case Protocol::tcp:
+      break;
+  }
+  return Language::unknown;
+}
+
+constexpr bool is_smtp(Protocol protocol) {
+  return language_of(protocol) == Language::smtp;
+}
+
+/// From users, who log in, with TLS from the first byte or not.
+constexpr bool is_submission(Protocol protocol) {
+  return protocol == Protocol::submission || protocol == Protocol::smtps;
+}
+
 /// The server greets before the client may say anything.
 constexpr bool server_speaks_first(Protocol protocol) {
   return protocol != Protocol::tcp && !is_implicit_tls(protocol);

@@ -10,7 +10,6 @@
 #include "loadgen/cli/command.h"
 #include "loadgen/loop/socket.h"
 #include "loadgen/server/serve_loop.h"
-#include "loadgen/text/protocols.h"
 #include "tls/context.h"
 
 namespace poise::loadgen {

@@ -10,21 +10,16 @@ namespace poise::loadgen {
 
 std::unique_ptr<ClientDialogue> make_client_dialogue(const Script& script, MessageMaker& messages,
                                                      std::uint64_t session, Remainder remainder) {
-  switch (script.protocol) {
-    case Protocol::smtp:
-    case Protocol::submission:
-    case Protocol::smtps:
-    case Protocol::lmtp:
+  switch (language_of(script.protocol)) {
+    case Language::smtp:
       return std::make_unique<SmtpClientDialogue>(script, messages, session, std::move(remainder));
-    case Protocol::imap:
-    case Protocol::imaps:
+    case Language::imap:
       return std::make_unique<ImapClientDialogue>(script, messages, session);
-    case Protocol::pop3:
-    case Protocol::pop3s:
+    case Language::pop3:
       return std::make_unique<Pop3ClientDialogue>(script, session);
-    case Protocol::managesieve:
+    case Language::managesieve:
       return std::make_unique<SieveClientDialogue>(script, session);
-    case Protocol::tcp:
+    case Language::unknown:
       break;
   }
   CHECK(false);  // the command line refuses it

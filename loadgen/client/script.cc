@@ -38,19 +38,14 @@ constexpr std::array kSieveWords{Word{"noop", Verb::noop, false}, Word{"wait", V
 
 std::pair<const Word*, std::size_t> words_of(Protocol protocol) {
   switch (language_of(protocol)) {
-    case Protocol::imap:
+    case Language::imap:
       return {kImapWords.data(), kImapWords.size()};
-    case Protocol::pop3:
+    case Language::pop3:
       return {kPop3Words.data(), kPop3Words.size()};
-    case Protocol::managesieve:
+    case Language::managesieve:
       return {kSieveWords.data(), kSieveWords.size()};
-    case Protocol::smtp:
-    case Protocol::submission:
-    case Protocol::lmtp:
-    case Protocol::smtps:
-    case Protocol::imaps:
-    case Protocol::pop3s:
-    case Protocol::tcp:
+    case Language::smtp:
+    case Language::unknown:
       break;
   }
   return {kSmtpWords.data(), kSmtpWords.size()};
@@ -76,19 +71,14 @@ std::string login_name(const Script& script, std::uint64_t session) {
 
 std::vector<Action> usual_actions(Protocol protocol) {
   switch (language_of(protocol)) {
-    case Protocol::imap:
+    case Language::imap:
       return {{Verb::select}, {Verb::fetch}};
-    case Protocol::pop3:
+    case Language::pop3:
       return {{Verb::stat}, {Verb::list}, {Verb::retr}};
-    case Protocol::managesieve:
+    case Language::managesieve:
       return {};
-    case Protocol::smtp:
-    case Protocol::submission:
-    case Protocol::lmtp:
-    case Protocol::smtps:
-    case Protocol::imaps:
-    case Protocol::pop3s:
-    case Protocol::tcp:
+    case Language::smtp:
+    case Language::unknown:
       break;
   }
   return {{Verb::message}};
@@ -99,7 +89,7 @@ Script usual_script(Protocol protocol) {
   script.name = name_of(protocol);
   script.protocol = protocol;
   script.tls = is_implicit_tls(protocol) ? Tls::implicit : Tls::none;
-  script.auth = language_of(protocol) == Protocol::submission;
+  script.auth = is_submission(protocol);
   script.actions = usual_actions(protocol);
   return script;
 }
@@ -139,7 +129,7 @@ Result<void> add_action(Protocol protocol, std::string_view text, std::vector<Ac
   for (std::uint64_t at = 0; at < repeats; ++at) {
     if (is_poll) {
       actions.push_back({Verb::wait, time});
-      actions.push_back({language_of(protocol) == Protocol::pop3 ? Verb::stat : Verb::noop, 0});
+      actions.push_back({language_of(protocol) == Language::pop3 ? Verb::stat : Verb::noop, 0});
     } else {
       actions.push_back({found->verb, time});
     }

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "loadgen/loop/time.h"
-#include "loadgen/text/protocols.h"
 #include "poise/protocol.h"
 #include "poise/result.h"
 

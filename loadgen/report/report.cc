@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "loadgen/text/protocols.h"
 
 namespace poise::loadgen {
 namespace {

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "loadgen/loop/socket.h"
-#include "loadgen/text/protocols.h"
 #include "mail/proxy_header.h"
 #include "poise/check.h"
 

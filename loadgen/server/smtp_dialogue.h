@@ -56,9 +56,7 @@ class SmtpServerDialogue : public ServerDialogue {
 
   void reply(std::string_view line, Wire& wire);
   void error(std::string_view line, Wire& wire);
-  [[nodiscard]] bool takes_auth() const {
-    return settings_.protocol == Protocol::submission || settings_.protocol == Protocol::smtps;
-  }
+  [[nodiscard]] bool takes_auth() const { return is_submission(settings_.protocol); }
   [[nodiscard]] bool is_lmtp() const { return settings_.protocol == Protocol::lmtp; }
 
   const ServerSettings& settings_;

@@ -9,30 +9,6 @@
 namespace poise::mail {
 namespace {
 
-enum class Dialect : std::uint8_t { smtp, imap, pop3, managesieve, tls, none };
-
-Dialect dialect_of(Protocol protocol) {
-  switch (protocol) {
-    case Protocol::smtp:
-    case Protocol::submission:
-    case Protocol::lmtp:
-      return Dialect::smtp;
-    case Protocol::imap:
-      return Dialect::imap;
-    case Protocol::pop3:
-      return Dialect::pop3;
-    case Protocol::managesieve:
-      return Dialect::managesieve;
-    case Protocol::smtps:
-    case Protocol::imaps:
-    case Protocol::pop3s:
-      return Dialect::tls;
-    case Protocol::tcp:
-      return Dialect::none;
-  }
-  return Dialect::none;
-}
-
 /// `line` begins with `word` in any case, and the word ends there. RFC 1939 wants capitals in POP3;
 /// the client may judge that.
 bool begins_with_word(std::string_view line, std::string_view word) {
@@ -78,26 +54,25 @@ GreetingClass classify_tls(char first) {
 }
 
 /// Whether the first bytes can still become a greeting; looks at a few bytes only.
-bool can_become_greeting(Dialect dialect, std::string_view received) {
+bool can_become_greeting(Language language, std::string_view received) {
   const auto agrees = [&](std::string_view words) {
     const std::size_t common = std::min(words.size(), received.size());
     return strncasecmp(words.data(), received.data(), common) == 0;
   };
-  switch (dialect) {
-    case Dialect::smtp: {
+  switch (language) {
+    case Language::smtp: {
       for (std::size_t at = 0; at < std::min<std::size_t>(3, received.size()); ++at) {
         if (received[at] < '0' || received[at] > '9') return false;
       }
       return received[0] >= '2' && received[0] <= '5';
     }
-    case Dialect::imap:
+    case Language::imap:
       return agrees("* OK") || agrees("* PREAUTH") || agrees("* BYE");
-    case Dialect::pop3:
+    case Language::pop3:
       return agrees("+OK") || agrees("-ERR");
-    case Dialect::managesieve:
+    case Language::managesieve:
       return agrees("\"") || agrees("OK") || agrees("BYE") || agrees("NO");
-    case Dialect::tls:
-    case Dialect::none:
+    case Language::unknown:
       break;
   }
   return true;
@@ -106,29 +81,29 @@ bool can_become_greeting(Dialect dialect, std::string_view received) {
 }  // namespace
 
 GreetingClass classify_greeting(Protocol protocol, std::string_view line) {
-  switch (dialect_of(protocol)) {
-    case Dialect::smtp:
+  if (is_implicit_tls(protocol))
+    return line.empty() ? GreetingClass::junk : classify_tls(line[0]);
+  switch (language_of(protocol)) {
+    case Language::smtp:
       return classify_smtp(line);
-    case Dialect::imap:
+    case Language::imap:
       return classify_imap(line);
-    case Dialect::pop3:
+    case Language::pop3:
       return classify_pop3(line);
-    case Dialect::managesieve:
+    case Language::managesieve:
       return classify_managesieve(line);
-    case Dialect::tls:
-      return line.empty() ? GreetingClass::junk : classify_tls(line[0]);
-    case Dialect::none:
+    case Language::unknown:
       break;
   }
   return GreetingClass::good;
 }
 
 GreetingScan scan_greeting(Protocol protocol, std::string_view received) {
-  const Dialect dialect = dialect_of(protocol);
-  if (dialect == Dialect::none) return {true, GreetingClass::good, {}};
+  const Language language = language_of(protocol);
+  if (language == Language::unknown) return {true, GreetingClass::good, {}};
   if (received.empty()) return {};
-  if (dialect == Dialect::tls) return {true, classify_tls(received[0]), {}};
-  if (!can_become_greeting(dialect, received)) {
+  if (is_implicit_tls(protocol)) return {true, classify_tls(received[0]), {}};
+  if (!can_become_greeting(language, received)) {
     std::string_view line =
         received.substr(0, std::min(received.find('\n'), kMaxGreetingLineBytes));
     if (line.size() == received.size()) line = {};
@@ -146,21 +121,21 @@ GreetingScan scan_greeting(Protocol protocol, std::string_view received) {
 }
 
 std::string_view greeting_name(Protocol protocol, std::string_view line) {
-  switch (dialect_of(protocol)) {
-    case Dialect::smtp:
+  if (is_implicit_tls(protocol)) return {};
+  switch (language_of(protocol)) {
+    case Language::smtp:
       line.remove_prefix(std::min<std::size_t>(4, line.size()));
       break;
-    case Dialect::imap:
-    case Dialect::pop3: {
+    case Language::imap:
+    case Language::pop3: {
       if (line.starts_with("* ")) line.remove_prefix(2);
       line.remove_prefix(std::min(line.find(' '), line.size()));
       while (line.starts_with(' ')) line.remove_prefix(1);
       if (line.starts_with('[')) line.remove_prefix(std::min(line.find(']'), line.size() - 1) + 1);
       break;
     }
-    case Dialect::managesieve:
-    case Dialect::tls:
-    case Dialect::none:
+    case Language::managesieve:
+    case Language::unknown:
       return {};
   }
   while (line.starts_with(' ')) line.remove_prefix(1);

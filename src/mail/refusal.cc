@@ -80,11 +80,6 @@ bool is_permanent(const Words& words) {
   return words.smtp.front() == '5';
 }
 
-bool speaks_smtp(Protocol protocol) {
-  return protocol == Protocol::smtp || protocol == Protocol::submission ||
-         protocol == Protocol::lmtp;
-}
-
 /// Writes into memory that has room for whatever is not cut by put_plain().
 class Writer {
  public:
@@ -128,22 +123,26 @@ std::size_t write_refusal(std::span<char> out, const RefusalStyle& style, Refusa
   const bool ours = style.text.empty() || is_permanent(words);
   const std::string_view text = ours ? words.text : style.text;
   Writer writer(out);
-  switch (style.protocol) {
-    case Protocol::smtp:
-    case Protocol::submission:
-    case Protocol::lmtp:
+  if (is_implicit_tls(style.protocol)) {
+    // RFC 8446 5.1 and 6: an alert record, version 3.1 (receivers ignore it, old ones expect no
+    // more before one is agreed on), two bytes: fatal, internal_error.
+    writer.put({"\x15\x03\x01\x00\x02\x02\x50", 7});
+    return writer.length();
+  }
+  switch (language_of(style.protocol)) {
+    case Language::smtp:
       writer.put(words.smtp);
       writer.put_hostname(style.hostname);
       writer.put(" ");
       writer.put_plain(text, kTextEnd);
       break;
-    case Protocol::imap:
+    case Language::imap:
       writer.put("* BYE ");
       writer.put(words.imap);
       writer.put(" ");
       writer.put_plain(text, kTextEnd);
       break;
-    case Protocol::pop3:
+    case Language::pop3:
       writer.put("-ERR ");
       writer.put(words.pop3);
       writer.put(" ");
@@ -151,21 +150,14 @@ std::size_t write_refusal(std::span<char> out, const RefusalStyle& style, Refusa
       if (!is_permanent(words) && text != kUnavailable.text) writer.put("Service unavailable: ");
       writer.put_plain(text, kTextEnd);
       break;
-    case Protocol::managesieve:
+    case Language::managesieve:
       writer.put("BYE ");
       writer.put(words.managesieve);
       writer.put(words.managesieve.empty() ? "\"" : " \"");
       writer.put_plain(text, kTextEnd, true);
       writer.put("\"");
       break;
-    case Protocol::smtps:
-    case Protocol::imaps:
-    case Protocol::pop3s:
-      // RFC 8446 5.1 and 6: an alert record, version 3.1 (receivers ignore it, old ones expect no
-      // more before one is agreed on), two bytes: fatal, internal_error.
-      writer.put({"\x15\x03\x01\x00\x02\x02\x50", 7});
-      return writer.length();
-    case Protocol::tcp:
+    case Language::unknown:
       return 0;
   }
   writer.put("\r\n");
@@ -173,7 +165,7 @@ std::size_t write_refusal(std::span<char> out, const RefusalStyle& style, Refusa
 }
 
 bool refusal_awaits_quit(const RefusalStyle& style, RefusalReason reason) {
-  return speaks_smtp(style.protocol) && !is_silent(style, reason) &&
+  return is_smtp(style.protocol) && !is_implicit_tls(style.protocol) && !is_silent(style, reason) &&
          is_permanent(words_for(style, reason));
 }
 

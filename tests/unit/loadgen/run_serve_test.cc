@@ -8,7 +8,6 @@
 
 #include "loadgen/client/run_loop.h"
 #include "loadgen/server/serve_loop.h"
-#include "loadgen/text/protocols.h"
 
 namespace poise::loadgen {
 namespace {
