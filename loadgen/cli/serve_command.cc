@@ -60,7 +60,7 @@ std::vector<ServerSpec> make_specs(const ServeOptions& options) {
     const Result<Address> address = parse_address(options.listens[at]);
     if (!address) refuse("--listen", address.error().text());
     spec.listen = *address;
-    spec.settings.protocol = parse_server_protocol(one_of(options.protocols, at));
+    spec.settings.protocol = parse_protocol(one_of(options.protocols, at));
     spec.settings.name = !options.names.empty() ? options.names[at]
                          : count == 1           ? "poise-load"
                                                 : fmt::format("mail{}", at + 1);
@@ -199,9 +199,10 @@ void add_serve_command(CLI::App& program, CommandAction& action) {
   CLI::App* command = program.add_subcommand(
       "serve", "Be one mail server or several, well-behaved or not, and count what arrives");
   command
-      ->add_option("--protocol", options->protocols,
-                   "smtp, submission, smtps, lmtp, imap, imaps, pop3 or pop3s; once, or once for "
-                   "each --listen")
+      ->add_option(
+          "--protocol", options->protocols,
+          "smtp, submission, smtps, lmtp, imap, imaps, pop3, pop3s or managesieve; once, or "
+          "once for each --listen")
       ->type_name("NAME")
       ->capture_default_str();
   command

@@ -8,31 +8,16 @@
 
 namespace poise::loadgen {
 
-namespace {
-
-Protocol parse_protocol(const std::string& name, bool with_sieve) {
-  const auto is_there = [&](Protocol protocol) {
-    return protocol != Protocol::tcp && (with_sieve || protocol != Protocol::managesieve);
-  };
+Protocol parse_protocol(const std::string& name) {
   std::string names;
   for (std::size_t at = 0; at < kProtocolNames.size(); ++at) {
     const auto protocol = static_cast<Protocol>(at);
-    if (!is_there(protocol)) continue;
+    if (protocol == Protocol::tcp) continue;
     if (name == kProtocolNames[at]) return protocol;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", kProtocolNames[at]);
   }
   throw CLI::ValidationError("--protocol",
                              fmt::format("no protocol {}; there are {}", name, names));
-}
-
-}  // namespace
-
-Protocol parse_client_protocol(const std::string& name) {
-  return parse_protocol(name, true);
-}
-
-Protocol parse_server_protocol(const std::string& name) {
-  return parse_protocol(name, false);
 }
 
 CLI::Validator duration_in_seconds() {

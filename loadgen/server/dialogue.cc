@@ -4,6 +4,7 @@
 
 #include "loadgen/server/imap_dialogue.h"
 #include "loadgen/server/pop3_dialogue.h"
+#include "loadgen/server/sieve_dialogue.h"
 #include "loadgen/server/smtp_dialogue.h"
 #include "poise/check.h"
 
@@ -19,10 +20,11 @@ std::unique_ptr<ServerDialogue> make_server_dialogue(const ServerSettings& setti
     case Language::pop3:
       return std::make_unique<Pop3ServerDialogue>(settings, mailbox);
     case Language::managesieve:
+      return std::make_unique<SieveServerDialogue>(settings);
     case Language::unknown:
       break;
   }
-  CHECK(false);  // the command line refuses these
+  CHECK(false);  // the command line refuses it
 }
 
 std::string refusal_greeting(Protocol protocol, std::string_view name, bool temporary) {
@@ -30,6 +32,8 @@ std::string refusal_greeting(Protocol protocol, std::string_view name, bool temp
     return fmt::format("* BYE [UNAVAILABLE] {} not available, try later", name);
   if (language_of(protocol) == Language::pop3)
     return fmt::format("-ERR [SYS/{}] {} not available", temporary ? "TEMP" : "PERM", name);
+  if (protocol == Protocol::managesieve)
+    return fmt::format("BYE {}\"{} not available\"", temporary ? "(TRYLATER) " : "", name);
   return temporary ? fmt::format("421 4.3.2 {} Service not available, try later", name)
                    : fmt::format("554 5.7.1 {} No mail from you", name);
 }

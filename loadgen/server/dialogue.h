@@ -19,7 +19,13 @@ struct Wire {
   bool paced = false;      ///< set by the driver: stop after one message, a capacity limit applies
   bool start_tls = false;  ///< after `out` is sent, a handshake begins; then secured()
   unsigned messages = 0;   ///< accepted or served since the driver last looked
+  unsigned served = 0;     ///< those of them that were handed out
   unsigned replies = 0;    ///< commands answered, in all
+
+  void serve(unsigned count) {
+    messages += count;
+    served += count;
+  }
 
   /// Take no further command: what is due must leave first. Bounds what a client that never reads
   /// can make us hold.
@@ -40,7 +46,7 @@ class ServerDialogue {
   /// later.
   virtual void receive(std::string_view& bytes, Wire& wire) = 0;
   /// The handshake that `start_tls` asked for is done, or was the first thing on the connection.
-  virtual void secured() = 0;
+  virtual void secured(Wire& wire) = 0;
   /// Nothing has come for too long: say so in the protocol, and close.
   virtual void time_out(Wire& wire) = 0;
 };
@@ -65,7 +71,7 @@ struct ServerSettings {
 
 class Mailbox;
 
-/// Any protocol but managesieve and tcp. The references must outlive the dialogue.
+/// Any protocol but tcp. The references must outlive the dialogue.
 std::unique_ptr<ServerDialogue> make_server_dialogue(const ServerSettings& settings,
                                                      const Mailbox& mailbox, MessageSink& sink);
 

@@ -325,7 +325,7 @@ bool ImapServerDialogue::on_selected(std::string_view verb, Tokens arguments, bo
     if (!takes_set()) return false;
     const int bodies = view_->fetch(chosen, arguments, by_uid, wire.out);
     if (bodies < 0) return false;
-    wire.messages += static_cast<unsigned>(bodies);
+    wire.serve(static_cast<unsigned>(bodies));
     return ok("Fetch completed.", wire), true;
   }
   if (same_word(verb, "STORE")) {

@@ -23,7 +23,7 @@ class ImapServerDialogue : public ServerDialogue {
 
   void greet(std::string_view text, Wire& wire) override;
   void receive(std::string_view& bytes, Wire& wire) override;
-  void secured() override { secured_ = true; }
+  void secured(Wire&) override { secured_ = true; }
   void time_out(Wire& wire) override;
 
  private:

@@ -109,7 +109,7 @@ void Pop3ServerDialogue::on_transaction(std::string_view verb, std::string_view 
     if (!message) return;
     reply(fmt::format("+OK {} octets", message->text.size()), wire);
     wire.out.append_shared(message->stuffed);
-    ++wire.messages;
+    wire.serve(1);
     return;
   }
   if (same_word(verb, "TOP")) return top(argument, wire);

@@ -20,7 +20,7 @@ class Pop3ServerDialogue : public ServerDialogue {
 
   void greet(std::string_view text, Wire& wire) override;
   void receive(std::string_view& bytes, Wire& wire) override;
-  void secured() override { secured_ = true; }
+  void secured(Wire&) override { secured_ = true; }
   void time_out(Wire& wire) override;
 
  private:

@@ -151,7 +151,7 @@ void ServeLoop::begin(std::uint32_t at, net::Fd fd) {
   session.drain_checks = 0;
   session.active_at = now_;
   session.wire.close = session.wire.goodbye = false;
-  session.wire.messages = session.wire.replies = 0;
+  session.wire.messages = session.wire.served = session.wire.replies = 0;
   session.wire.paced = server.spec.faults.capacity > 0;
   session.securing = false;
   session.awaits_header = server.spec.proxy;
@@ -228,7 +228,7 @@ bool ServeLoop::decrypt(Session& session, std::string_view bytes) {
   if (session.securing && session.tls->state() == tls::Engine::State::open) {
     session.securing = false;
     ++server.tally.tls;
-    session.dialogue->secured();
+    session.dialogue->secured(session.wire);
     if (is_implicit_tls(server.spec.settings.protocol)) {
       if (server.spec.faults.delay > 0)
         wait_for(session, Wait::greeting, now_ + server.spec.faults.delay);
@@ -361,7 +361,7 @@ void ServeLoop::feed(Session& session, std::string_view bytes) {
   session.pending.assign(bytes);
   if (session.wire.messages == 0) return;
   Server& server = *servers_[session.server];
-  if (!is_smtp(server.spec.settings.protocol)) server.tally.served += session.wire.messages;
+  server.tally.served += std::exchange(session.wire.served, 0);
   if (server.spec.faults.capacity > 0) {
     server.next_free = std::max(now_, server.next_free) +
                        nanos(session.wire.messages / server.spec.faults.capacity);

@@ -52,7 +52,7 @@ void SmtpServerDialogue::time_out(Wire& wire) {
   wire.close = true;
 }
 
-void SmtpServerDialogue::secured() {
+void SmtpServerDialogue::secured(Wire&) {
   reset_transaction();
   lines_ = mail::LineReader(kMaxLineBytes);
   secured_ = true;

@@ -23,7 +23,7 @@ class SmtpServerDialogue : public ServerDialogue {
 
   void greet(std::string_view text, Wire& wire) override;
   void receive(std::string_view& bytes, Wire& wire) override;
-  void secured() override;
+  void secured(Wire& wire) override;
   void time_out(Wire& wire) override;
 
  private:

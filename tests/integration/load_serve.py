@@ -1,13 +1,13 @@
-"""poise-load's servers with real clients: Python's libraries, swaks and curl, with TLS and a PROXY header.
+"""poise-load's servers with real clients: Python's libraries, swaks, curl, fetchmail, with TLS and a PROXY header.
 
 Each client must be content, and the server's counts must be what the clients did.
 """
 
 import imaplib
 import json
+import os
 import pathlib
 import poplib
-import shutil
 import signal
 import smtplib
 import socket
@@ -92,20 +92,59 @@ class RealClients(unittest.TestCase):
             self.assertEqual(counts[protocol][mail], 1, protocol)
 
     def test_swaks_and_curl(self):
-        self.assertTrue(shutil.which("swaks") and shutil.which("curl"))
-        serving = Serving(PROTOCOLS, "--starttls")
-        words = ["--server", f"127.0.0.1:{serving.port['smtp']}", "--to", "c@d.test", "--from", "a@b.test"]
-        self.succeeds("swaks", *words, "--tls")
-        self.succeeds("curl", "-sk", "--ssl-reqd", f"imap://u:p@127.0.0.1:{serving.port['imap']}/INBOX;MAILINDEX=2")
-        self.succeeds("curl", "-sk", f"pop3s://u:p@127.0.0.1:{serving.port['pop3s']}/1")
+        serving = Serving(PROTOCOLS, "--starttls", "--password", "p")
+        there = {protocol: f"127.0.0.1:{port}" for protocol, port in serving.port.items()}
+        words = ["--to", "c@d.test", "--from", "a@b.test"]
+        self.succeeds("swaks", "--server", there["smtp"], *words, "--tls", "--pipeline")
+        login = ["--auth", "PLAIN", "--auth-user", "u", "--auth-password", "p"]
+        self.succeeds("swaks", "--server", there["submission"], *words, *login)
+        self.succeeds("swaks", "--server", there["smtps"], *words, *login, "--tls-on-connect")
+        curl = ["curl", "-sk", "--max-time", "20"]
+        with tempfile.NamedTemporaryFile("w", suffix=".eml") as message:
+            message.write("Subject: x\r\n\r\nbody\r\n")
+            message.flush()
+            send = ["--mail-from", "a@b.test", "--mail-rcpt", "c@d.test", "-T", message.name]
+            self.succeeds(*curl, *send, "--ssl-reqd", "-u", "u:p", f"smtp://{there['submission']}")
+            self.succeeds(*curl, "--ssl-reqd", "-u", "u:p", "-T", message.name, f"imap://{there['imap']}/INBOX")
+        self.succeeds(*curl, "--ssl-reqd", f"imap://u:p@{there['imap']}/INBOX;MAILINDEX=2")
+        self.succeeds(*curl, f"pop3s://u:p@{there['pop3s']}/1")
         counts = serving.end()
-        self.assertEqual(counts["smtp"]["messages"], 1)
-        self.assertEqual(counts["imap"]["served"], 1)
-        self.assertEqual(counts["pop3s"]["served"], 1)
-        self.assertEqual([counts[p]["tls"] for p in ("smtp", "imap", "pop3s")], [1, 1, 1])
+        self.assertEqual({p: counts[p]["messages"] for p in ("smtp", "submission", "smtps", "imap")},
+                         {"smtp": 1, "submission": 2, "smtps": 1, "imap": 1})
+        self.assertEqual((counts["imap"]["served"], counts["pop3s"]["served"]), (1, 1))
+        tls = {"smtp": 1, "submission": 1, "smtps": 1, "imap": 2, "pop3s": 1}
+        self.assertEqual({p: counts[p]["tls"] for p in tls}, tls)
 
-    def succeeds(self, *command):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    def test_fetchmail_takes_all_mail_and_what_it_deletes_is_gone_for_it(self):
+        for protocol in ("pop3", "imap"):
+            with self.subTest(protocol=protocol), tempfile.TemporaryDirectory() as home:
+                serving = Serving([protocol], "--password", "p", "--messages", "5")
+                taken = pathlib.Path(home) / "taken"
+                config = pathlib.Path(home) / "fetchmailrc"
+                config.write_text(
+                    f'poll 127.0.0.1 service {serving.port[protocol]} protocol {protocol} auth password timeout 15\n'
+                    f'  user "u" password "p" sslproto "" fetchall mda "cat >>{taken}"\n'
+                )
+                config.chmod(0o600)
+                environment = dict(os.environ, HOME=home, FETCHMAILHOME=home)
+                self.succeeds("fetchmail", "-v", "--nosyslog", "-f", str(config), env=environment)
+                ids = [line for line in taken.read_text(errors="replace").splitlines() if line.startswith("Message-ID:")]
+                self.assertEqual(ids, [f"Message-ID: <{n}.mailbox@poise-load.test>" for n in range(1, 6)])
+                counts = serving.end()[protocol]
+                self.assertEqual((counts["served"], counts["finished"], counts["broken"]), (5, 1, 0))
+
+    def test_managesieve_with_the_probe_and_our_own_client(self):
+        serving = Serving(["managesieve"], "--starttls", "--password", "secret")
+        address = f"127.0.0.1:{serving.port['managesieve']}"
+        for tls in ("none", "starttls"):
+            self.succeeds(BIN / "poised", "--probe", address, "--type", "managesieve", "--tls", tls)
+        words = ["--protocol", "managesieve", "--target", address, "--sessions", "20", "--clients", "4"]
+        self.succeeds(BIN / "poise-load", "run", *words, "--auth", "--do", "noop*2", "--tls", "starttls")
+        counts = serving.end()["managesieve"]
+        self.assertEqual((counts["sessions"], counts["finished"], counts["tls"]), (22, 22, 21))
+
+    def succeeds(self, *command, **options):
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=40, **options)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_proxy_header_in_front(self):

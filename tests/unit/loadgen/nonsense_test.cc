@@ -98,8 +98,8 @@ std::string nonsense(std::mt19937& random) {
 }
 
 TEST(Nonsense, servers_take_it_or_close) {
-  for (const Protocol protocol :
-       {Protocol::smtp, Protocol::submission, Protocol::lmtp, Protocol::imap, Protocol::pop3}) {
+  for (const Protocol protocol : {Protocol::smtp, Protocol::submission, Protocol::lmtp,
+                                  Protocol::imap, Protocol::pop3, Protocol::managesieve}) {
     std::mt19937 random(1);
     for (int round = 0; round < 1000; ++round) {
       ServerUnderTest server(protocol);
@@ -123,8 +123,8 @@ TEST(Nonsense, servers_take_it_or_close) {
 }
 
 TEST(Nonsense, clients_fail_or_wait) {
-  for (const Protocol protocol :
-       {Protocol::smtp, Protocol::submission, Protocol::lmtp, Protocol::imap, Protocol::pop3}) {
+  for (const Protocol protocol : {Protocol::smtp, Protocol::submission, Protocol::lmtp,
+                                  Protocol::imap, Protocol::pop3, Protocol::managesieve}) {
     std::mt19937 random(2);
     MessageMaker messages("run", 100, "a@b", "c@d");
     for (int round = 0; round < 1000; ++round) {
@@ -133,8 +133,9 @@ TEST(Nonsense, clients_fail_or_wait) {
       script.pipelining = round % 2 == 0;
       const auto dialogue = make_client_dialogue(script, messages, 0);
       ClientWire wire;
-      const std::string text = (round % 3 == 0   ? "220 mx1\r\n"
-                                : round % 3 == 1 ? "* OK mx1\r\n"
+      const std::string text = (round % 4 == 0   ? "220 mx1\r\n"
+                                : round % 4 == 1 ? "* OK mx1\r\n"
+                                : round % 4 == 2 ? "OK \"mx1\"\r\n"
                                                  : "+OK mx1\r\n") +
                                nonsense(random);
       for (std::size_t at = 0; at < text.size(); at += 50)
