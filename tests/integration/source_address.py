@@ -2,15 +2,16 @@
 
 import collections
 import contextlib
-import ctypes
-import os
+import re
 import socket
 import subprocess
 import threading
 import unittest
 
 import bad_server
+import poised as poised_program
 import processes
+from netns import Namespace
 from poised import Poised, balanced, endpoint_text
 
 
@@ -68,47 +69,6 @@ class OurAddresses(unittest.TestCase):
                 with socket.create_connection(poised.endpoint("smtp"), 10) as client:
                     self.assertTrue(client.recv(4096).startswith(b"421 4.3.2 "))
                 poised.wait_for_text("no source address towards")
-
-
-class Namespace:
-    """A network namespace by its pid-bound name; gone with the test."""
-
-    def __init__(self, name):
-        self.name = f"poise-{os.getpid()}-{name}"
-
-    def __enter__(self):
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
-        self.ip("link", "set", "lo", "up")
-        return self
-
-    def __exit__(self, *_):
-        subprocess.run(["ip", "netns", "del", self.name], check=True)
-
-    def ip(self, *arguments, family="-4"):
-        command = ["ip", "-n", self.name, family, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    @property
-    def wrap(self):
-        return ["ip", "netns", "exec", self.name]
-
-    @contextlib.contextmanager
-    def inside(self):
-        """Sockets made by this thread meanwhile are the namespace's."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
-        try:
-            _setns(there)
-            yield
-        finally:
-            _setns(home)
-            os.close(home)
-            os.close(there)
-
-
-def _setns(descriptor):
-    if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
 
 
 class Transparent(unittest.TestCase):
@@ -173,10 +133,20 @@ class Transparent(unittest.TestCase):
         return Poised(config, wrap=self.balancer.wrap)
 
     def rules(self, port, family):
-        """As docs/design.md has them."""
-        rule = f"rule add iif back ipproto tcp sport {port} lookup 100"
-        self.balancer.ip(*rule.split(), family=family)
-        self.balancer.ip(*"route replace local default dev lo table 100".split(), family=family)
+        """As the service's drop-in has them, twice: a restart runs it again."""
+        dropin = (poised_program.ROOT / "packaging/systemd/transparent.conf").read_text()
+        commands = re.findall(r"^ExecStartPre=(-?)\+/sbin/ip (-[46]) (.*)$", dropin, re.M)
+        self.assertEqual(6, len(commands))
+        for may_fail, of, command in commands * 2:
+            if of != family:
+                continue
+            command = command.replace("iif eth1", "iif back").replace("sport 25", f"sport {port}")
+            try:
+                self.balancer.ip(*command.split(), family=family)
+            except subprocess.CalledProcessError:
+                if not may_fail:
+                    raise
+        self.assertEqual(1, self.balancer.ip("rule", family=family).count(f"sport {port}"))
 
     def test_the_server_sees_the_client(self):
         for family, net in (("-4", "10.91.{}.{}"), ("-6", "fd91:{}::{}")):

@@ -1,5 +1,6 @@
-"""A network namespace for the whole test process: its own loopback, its own sysctls, its own ports."""
+"""Network namespaces: one for the whole test process, with its own loopback, sysctls and ports, and others by name."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -20,3 +21,44 @@ def enter(**sysctls):
     for name, value in sysctls.items():
         area, family, key = name.split("_", 2)
         pathlib.Path("/proc/sys", area, family, key).write_text(value)
+
+
+class Namespace:
+    """A network namespace by its pid-bound name; gone with the test."""
+
+    def __init__(self, name):
+        self.name = f"poise-{os.getpid()}-{name}"
+
+    def __enter__(self):
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        self.ip("link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["ip", "netns", "del", self.name], check=True)
+
+    def ip(self, *arguments, family="-4"):
+        command = ["ip", "-n", self.name, family, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    @property
+    def wrap(self):
+        return ["ip", "netns", "exec", self.name]
+
+    @contextlib.contextmanager
+    def inside(self):
+        """Sockets made by this thread meanwhile are the namespace's."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
+        try:
+            _setns(there)
+            yield
+        finally:
+            _setns(home)
+            os.close(home)
+            os.close(there)
+
+
+def _setns(descriptor):
+    if _libc.setns(descriptor, 0) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
