@@ -129,7 +129,7 @@ struct Monitor::Thread {
     if (!result.local_fault) {
       ProbeStats& stats = monitor.stats_[target.id.value];
       stats.outcomes[static_cast<std::size_t>(result.outcome)].add();
-      monitor.durations_[target.pool_id.value].add(result.total);
+      monitor.pools_[target.pool_id.value].durations.add(result.total);
       if (result.tls) {
         stats.not_after.store(result.tls->not_after, std::memory_order_relaxed);
         if (roster.target(target.id) != nullptr)
@@ -141,6 +141,14 @@ struct Monitor::Thread {
       remember(target, result);
     }
     roster.concluded(start.ticket, result, steady_now());
+    tell_pool(target);
+  }
+
+  /// What the roster thinks of its pool's deep probe, where others can read it.
+  void tell_pool(const Target& target) {
+    PoolProbes& pool = monitor.pools_[target.pool_id.value];
+    pool.suspect.store(roster.suspect(target.pool), std::memory_order_relaxed);
+    pool.login_refused.store(roster.latched(target.pool), std::memory_order_relaxed);
   }
 
   void remember(const Target& target, const ProbeResult& result) {
@@ -229,11 +237,12 @@ void Monitor::post(std::function<void(Thread&)> work, bool optional) {
 void Monitor::set_targets(std::vector<Target> targets) {
   for (const Target& target : targets) {
     stats_.grow(target.id.value + 1);
-    durations_.grow(target.pool_id.value + 1);
+    pools_.grow(target.pool_id.value + 1);
   }
   post([targets = std::move(targets)](Thread& self) mutable {
     self.certificates.keep(targets);
-    self.roster.set_targets(std::move(targets), steady_now());
+    self.roster.set_targets(targets, steady_now());
+    for (const Target& target : targets) self.tell_pool(target);
     const std::lock_guard lock(self.last_mutex);
     std::erase_if(self.last, [&](const auto& each) {
       return self.roster.target(BackendId{each.first}) == nullptr;

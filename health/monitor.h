@@ -26,6 +26,13 @@ struct ProbeStats {
   std::atomic<std::int64_t> not_after{0};  ///< of its certificate, Unix seconds; 0: none seen
 };
 
+/// What probes of one pool came to; written by the health thread, read by any.
+struct PoolProbes {
+  DurationHistogram durations;
+  std::atomic<bool> suspect{false};        ///< the deep probe fails on every backend
+  std::atomic<bool> login_refused{false};  ///< the deep probe's login is, so it is rarely tried
+};
+
 /// The last probe of a backend.
 struct LastProbe {
   ProbeOutcome outcome = ProbeOutcome::good;
@@ -95,9 +102,7 @@ class Monitor {
   // What is known; any thread, of a backend or pool that was a target once.
 
   [[nodiscard]] const ProbeStats& stats(BackendId backend) const { return stats_[backend.value]; }
-  [[nodiscard]] const DurationHistogram& durations(PoolId pool) const {
-    return durations_[pool.value];
-  }
+  [[nodiscard]] const PoolProbes& probes(PoolId pool) const { return pools_[pool.value]; }
   [[nodiscard]] std::optional<LastProbe> last(BackendId backend) const;
   /// Cheap probes that a client's good greeting stood in for.
   [[nodiscard]] std::uint64_t stood_in() const { return stood_in_.get(); }
@@ -110,7 +115,7 @@ class Monitor {
   const Options options_;
   const Output output_;
   Registry<ProbeStats> stats_;
-  Registry<DurationHistogram> durations_;
+  Registry<PoolProbes> pools_;
   Counter stood_in_;
   std::unique_ptr<Thread> thread_;
   std::atomic<bool> running_{false};  ///< the thread can be woken

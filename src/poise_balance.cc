@@ -48,7 +48,7 @@ int serve(config::Config config, const BalanceLine& line) {
   for (const std::string& note : line.notes) log.message(config::LogLevel::warning, "{}", note);
   config.admin.socket = socket_path(line);
   const config::Admin admin_config = config.admin;
-  admin::prepare_folder(admin_config.socket, "");
+  admin::prepare_folder(admin_config.socket, "poise");
   control::Control control(
       std::move(config), {.config_path = "", .state_path = "", .version = POISE_VERSION}, log, {});
   if (auto started = control.start(); !started) {

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -463,8 +464,12 @@ void Commands::add_pools(metrics::Facts& facts) const {
     const PoolId id = ground_.world.pool_ids().at(pool.name);
     metrics::PoolFacts& out = facts.pools.emplace_back();
     out.pool = pool.name;
-    if (pool.probe.type != config::ProbeType::off)
-      out.probe.emplace().add(ground_.health.monitor().durations(id));
+    if (pool.probe.type != config::ProbeType::off) {
+      const health::PoolProbes& probes = ground_.health.monitor().probes(id);
+      out.probe.emplace().add(probes.durations);
+      out.probe_suspect = probes.suspect.load(std::memory_order_relaxed);
+      out.probe_login_refused = probes.login_refused.load(std::memory_order_relaxed);
+    }
     if (pool.queue.length > 0) {
       out.queue_length = ground_.registries.waiters[id.value].length();
       for (std::size_t worker = 0; worker < ground_.workers.size(); ++worker)
@@ -480,6 +485,11 @@ metrics::Facts Commands::facts() const {
   facts.version = ground_.version;
   facts.start_time = unix_seconds(started_);
   facts.reload_success_time = unix_seconds(reloaded_);
+  // Of the inode: a file that was put in its place has changed too, however old its text is.
+  struct stat status {};
+  if (::stat(ground_.config_path.c_str(), &status) == 0)
+    facts.config_file_time = static_cast<double>(status.st_ctim.tv_sec) +
+                             static_cast<double>(status.st_ctim.tv_nsec) * 1e-9;
   facts.reloads = reloads_;
   facts.reloads_failed = reloads_failed_;
   facts.reload_good = reload_error_.empty();

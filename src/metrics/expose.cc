@@ -130,7 +130,11 @@ void add_backends(Families& out, const Facts& facts) {
 void add_pools(Families& out, const Facts& facts) {
   for (const PoolFacts& each : facts.pools) {
     const Labels labels{{"pool", each.pool}};
-    if (each.probe) out.add(Metric::probe_duration, labels, *each.probe);
+    if (each.probe) {
+      out.add(Metric::probe_duration, labels, *each.probe);
+      out.add(Metric::probe_suspect, labels, each.probe_suspect ? 1.0 : 0.0);
+      out.add(Metric::probe_login_refused, labels, each.probe_login_refused ? 1.0 : 0.0);
+    }
     if (each.queue_length) {
       out.add(Metric::queue_length, labels, *each.queue_length);
       out.add(Metric::queue_wait, labels, each.queue_wait);
@@ -158,6 +162,8 @@ void add_services(Families& out, const Facts& facts) {
 void add_process(Families& out, const Facts& facts) {
   out.add(Metric::config_reload_success_timestamp, {}, facts.reload_success_time);
   out.add(Metric::config_reload_successful, {}, facts.reload_good ? 1.0 : 0.0);
+  if (facts.config_file_time)
+    out.add(Metric::config_file_timestamp, {}, *facts.config_file_time);
   out.add(Metric::config_reloads_total, {{"result", "success"}}, facts.reloads);
   out.add(Metric::config_reloads_total, {{"result", "failure"}}, facts.reloads_failed);
   out.add(Metric::log_dropped_total, {}, facts.log_dropped);

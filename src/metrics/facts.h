@@ -44,6 +44,7 @@ struct BackendFacts {
 struct PoolFacts {
   std::string pool;
   std::optional<DurationFacts> probe;                         ///< none: its backends are not probed
+  bool probe_suspect = false, probe_login_refused = false;    ///< when they are
   std::optional<std::uint64_t> queue_length, sticky_entries;  ///< none: it has no such thing
   DurationFacts queue_wait;                                   ///< when there is a queue
 };
@@ -59,6 +60,7 @@ struct Facts {
   std::string version;
   double start_time = 0;  ///< seconds since 1970
   double reload_success_time = 0;
+  std::optional<double> config_file_time;  ///< none: there is no file
   std::uint64_t reloads = 0, reloads_failed = 0;
   bool reload_good = true;  ///< the last one
   std::uint64_t log_dropped = 0;

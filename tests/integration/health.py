@@ -12,6 +12,7 @@ import time
 import unittest
 
 import bad_server
+import ctl
 import dns_server
 import mailpool
 import netns
@@ -23,6 +24,7 @@ from smtp_server import SmtpServer
 FAST = {"interval": "500ms", "fast_interval": "200ms", "down_interval": "500ms", "timeout": "2s"}
 SETTLED = 0.2  # from the log line of a change to the last worker that knows it
 SERVICE = {"timeouts": {"connect": "1s"}}
+HTTP = {"socket": "off", "http": "127.0.0.1:0"}
 
 
 def setUpModule():
@@ -301,8 +303,12 @@ class Harmless(unittest.TestCase):
                 protocol="imap",
                 probe={"tls": "starttls", "deep": deep, "timeout": "8s"},
             )
+            config["admin"] = HTTP
             with Poised(config) as poised:
                 poised.wait_for_text("refuses the deep probe's login", within=20)
+                samples = ctl.metrics(poised)
+                self.assertEqual(1, ctl.value(samples, "poise_probe_login_refused", pool="imap"))
+                self.assertEqual(0, ctl.value(samples, "poise_probe_suspect", pool="imap"))
                 time.sleep(5)
                 changes = [e["words"] for e in poised.events("backend")]
                 self.assertEqual([], [each for each in changes if "down" in each])
@@ -318,10 +324,15 @@ class Harmless(unittest.TestCase):
     def test_a_deep_probe_that_fails_everywhere_marks_the_pool_and_nobody(self):
         """Real Postfix, a recipient no server knows."""
         deep = {"interval": "1s", "rcpt": f"nosuch@{mailpool.DOMAIN}"}
-        with mailpool.MailPool(2) as pool, Poised(
-            watched([s.endpoint("smtp") for s in pool], probe={"deep": deep, "timeout": "8s"})
-        ) as poised:
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(mailpool.MailPool(2))
+            config = watched([s.endpoint("smtp") for s in pool], probe={"deep": deep, "timeout": "8s"})
+            config["admin"] = HTTP
+            poised = stack.enter_context(Poised(config))
             line = poised.wait_for_text("pool smtp: probe_suspect", within=20)
+            samples = ctl.metrics(poised)
+            self.assertEqual(1, ctl.value(samples, "poise_probe_suspect", pool="smtp"))
+            self.assertEqual(0, ctl.value(samples, "poise_probe_login_refused", pool="smtp"))
             self.assertIn("on all 2 backends at once", line)
             self.assertIn("no such user", line)
             time.sleep(3)

@@ -107,7 +107,7 @@ TEST_F(monitor_thread, says_what_became_of_each_and_counts_probes) {
   const auto end = std::chrono::steady_clock::now() + 10s;
   while (good(0) < 5 && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
   EXPECT_GE(good(0), 5u);
-  EXPECT_GE(monitor.durations(PoolId{0}).count(), 5u);
+  EXPECT_GE(monitor.probes(PoolId{0}).durations.count(), 5u);
   const auto last = monitor.last(BackendId{0});
   ASSERT_TRUE(last);
   EXPECT_EQ(last->words, "220 test ESMTP");
