@@ -1,4 +1,4 @@
-"""Alert rules, dashboard, systemd unit, sysctl file, man pages, completion: judged by the programs that read them."""
+"""Alert rules, dashboard, systemd unit, sysctl file: judged by the programs that read them."""
 
 import json
 import os
@@ -13,16 +13,8 @@ PACKAGING = ROOT / "packaging"
 ALERTS = PACKAGING / "prometheus/alerts.yml"
 UNIT = PACKAGING / "systemd/poised.service"
 
-# In the contract, but no version exports them before the part that knows has landed.
-LATER = {
-    "poise_probes_total",
-    "poise_probe_duration_seconds",
-    "poise_certificate_not_after_timestamp_seconds",
-    "poise_queue_length",
-    "poise_queue_wait_seconds",
-    "poise_pair_in_sync",
-    "poise_vrrp_state",
-}
+# In the contract, and exported once there is a pair.
+OF_THE_PAIR = {"poise_pair_in_sync", "poise_vrrp_state"}
 
 # alert: ({series: promtool's values, a minute apart}, fires at this minute)
 FIRING = {
@@ -57,19 +49,15 @@ FIRING = {
     "PoiseReloadFailed": ({"poise_config_reload_successful": "1 0x5"}, 3),
     "PoiseRestarted": ({"poise_start_time_seconds": "10 100 200 300"}, 3),
     "PoiseLogDropped": ({"poise_log_dropped_total": "0+9x15"}, 12),
-    "PoiseProbeSuspect": (
+    "PoiseConfigNotLoaded": (
         {
-            'poise_probes_total{pool="a",backend="x",outcome="step_failed"}': "0+2x60",
-            'poise_probes_total{pool="a",backend="y",outcome="step_failed"}': "0+2x60",
-            'poise_backend_up{pool="a",backend="x"}': "1x60",
-            'poise_backend_up{pool="a",backend="y"}': "1x60",
+            "poise_config_file_timestamp_seconds": "100x60",
+            "poise_config_reload_success_timestamp_seconds": "99x60",
         },
-        45,
+        40,
     ),
-    "PoiseProbeCredentialsRefused": (
-        {'poise_probes_total{pool="a",backend="x",outcome="rejected"}': "0 0 1 1 1"},
-        4,
-    ),
+    "PoiseProbeSuspect": ({'poise_probe_suspect{pool="a"}': "1x10"}, 7),
+    "PoiseProbeCredentialsRefused": ({'poise_probe_login_refused{pool="a"}': "1x5"}, 3),
     "PoiseCertificateExpires": (
         {'poise_certificate_not_after_timestamp_seconds{pool="a",backend="x"}': "1209000x5"},
         3,
@@ -121,7 +109,10 @@ QUIET = {
     "poise_config_reload_successful": "1x1500",
     "poise_start_time_seconds": "10x700 50x800",
     "poise_log_dropped_total": "7x1500",
-    'poise_probes_total{pool="a",backend="x",outcome="step_failed"}': "0+2x1500",
+    "poise_config_file_timestamp_seconds": "100x1500",
+    "poise_config_reload_success_timestamp_seconds": "101x700 99x20 101x780",
+    'poise_probe_suspect{pool="a"}': "0x700 1x4 0x796",
+    'poise_probe_login_refused{pool="a"}': "0x1500",
     'poise_certificate_not_after_timestamp_seconds{pool="a",backend="x"}': "9000000x1500",
     'poise_certificate_not_after_timestamp_seconds{pool="a",backend="y"}': "9080000x1500",
     'poise_queue_wait_seconds_bucket{pool="a",le="10"}': "0+9x1500",
@@ -193,9 +184,9 @@ class Alerts(unittest.TestCase):
 
     def test_names_are_those_of_the_catalog(self):
         expressions = re.sub(r"(summary|action): .*", "", ALERTS.read_text())
-        now, later = expressions.split("- name: poise-later")
-        self.assertEqual(metrics_in(now) - catalog(), set())
-        self.assertEqual(metrics_in(later) - catalog() - LATER, set())
+        box, pair = expressions.split("- name: poise-pair")
+        self.assertEqual(metrics_in(box) - catalog(), set())
+        self.assertEqual(metrics_in(pair) - catalog() - OF_THE_PAIR, set())
 
 
 class Dashboard(unittest.TestCase):
@@ -206,7 +197,7 @@ class Dashboard(unittest.TestCase):
     def test_names_are_those_of_the_catalog(self):
         names = metrics_in(json.dumps([p["targets"] for p in self.panels]))
         self.assertGreater(len(names), 15)
-        self.assertEqual(names - catalog() - LATER, set())
+        self.assertEqual(names - catalog() - OF_THE_PAIR, set())
 
     def test_expressions_parse(self):
         """As recording rules: promtool reads PromQL nowhere else."""
@@ -281,23 +272,6 @@ class OtherFiles(unittest.TestCase):
                 seen += 1
             above = line
         self.assertGreaterEqual(seen, 6)
-
-    def test_man_pages_have_no_warning(self):
-        pages = sorted((PACKAGING / "man").iterdir())
-        self.assertGreaterEqual(len(pages), 4)
-        for page in pages:
-            with self.subTest(page.name):
-                done = subprocess.run(
-                    ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", str(page)],
-                    capture_output=True, text=True, timeout=60, check=False,
-                    env={**os.environ, "MANROFFSEQ": "", "MANWIDTH": "100", "LC_ALL": "C.UTF-8"},
-                )
-                self.assertEqual((done.returncode, done.stderr), (0, ""))
-
-    def test_completion_completes(self):
-        words = 'COMP_WORDS=(poisectl dr); COMP_CWORD=1; _poisectl; echo "${COMPREPLY[@]}"'
-        code, said = run("bash", "-c", f". {PACKAGING}/completion/poisectl; {words}")
-        self.assertEqual((code, said.split()), (0, ["drain"]))
 
 
 if __name__ == "__main__":
