@@ -81,8 +81,7 @@ bool can_become_greeting(Language language, std::string_view received) {
 }  // namespace
 
 GreetingClass classify_greeting(Protocol protocol, std::string_view line) {
-  if (is_implicit_tls(protocol))
-    return line.empty() ? GreetingClass::junk : classify_tls(line[0]);
+  if (is_implicit_tls(protocol)) return line.empty() ? GreetingClass::junk : classify_tls(line[0]);
   switch (language_of(protocol)) {
     case Language::smtp:
       return classify_smtp(line);

@@ -162,8 +162,7 @@ void add_services(Families& out, const Facts& facts) {
 void add_process(Families& out, const Facts& facts) {
   out.add(Metric::config_reload_success_timestamp, {}, facts.reload_success_time);
   out.add(Metric::config_reload_successful, {}, facts.reload_good ? 1.0 : 0.0);
-  if (facts.config_file_time)
-    out.add(Metric::config_file_timestamp, {}, *facts.config_file_time);
+  if (facts.config_file_time) out.add(Metric::config_file_timestamp, {}, *facts.config_file_time);
   out.add(Metric::config_reloads_total, {{"result", "success"}}, facts.reloads);
   out.add(Metric::config_reloads_total, {{"result", "failure"}}, facts.reloads_failed);
   out.add(Metric::log_dropped_total, {}, facts.log_dropped);
