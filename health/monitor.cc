@@ -40,7 +40,8 @@ struct Monitor::Thread {
             owner.options_.node,
             {.health = [this](const HealthEvent& event) { monitor.output_.health(event); },
              .alert = [this](config::LogLevel level,
-                             std::string text) { monitor.output_.alert(level, std::move(text)); }},
+                             std::string text) { monitor.output_.alert(level, std::move(text)); },
+             .moved = owner.output_.moved},
             owner.options_.caps) {}
   ~Thread() {
     start_probe = nullptr;  // ends what runs, before the loop goes

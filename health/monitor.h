@@ -54,6 +54,7 @@ class Monitor {
     std::function<void(config::LogLevel, std::string)> alert;
     /// A name has (other) addresses; ports are 0.
     std::function<void(std::string name, std::vector<Address>)> addresses;
+    std::function<std::uint64_t(BackendId)> moved{};  ///< see Roster::Output
   };
 
   /// Runs one probe on the loop, calls back exactly once, never from within the call. What a Prober

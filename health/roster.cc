@@ -232,6 +232,10 @@ Time Roster::greeted(const Target& target) {
   return ms > 0 ? Time{milliseconds{ms}} : Time::min();
 }
 
+std::uint64_t Roster::moved(const Target& target) const {
+  return output_.moved ? output_.moved(target.id) : 0;
+}
+
 bool Roster::stands_in(const Entry& entry, Time now) const {
   if (entry.forced || !entry.alive() || entry.cheap.in_doubt() || entry.no_new) return false;
   return greeted(entry.target) >= now - entry.target.probe.interval;
@@ -250,7 +254,8 @@ bool Roster::try_start(Entry& entry, Time now, std::vector<Start>& starts) {
                   .tier = deep ? Tier::deep : Tier::cheap,
                   .since = now,
                   .host = entry.target.host_key(),
-                  .down = entry.reported == Health::down};
+                  .down = entry.reported == Health::down,
+                  .moved = moved(entry.target)};
   if (!in_flight_.begin(running.host, running.down)) return false;
   entry.forced = false;
   entry.cheap_schedule->started(now);
@@ -327,9 +332,10 @@ void Roster::concluded(std::uint64_t ticket, const ProbeResult& result, Time now
   entry->ticket = 0;
   Pool& pool = pool_of(*entry);
   const bool retried = running.tier == Tier::deep && std::exchange(pool.retrying, false);
-  // Clients get greetings while our probe waits for one: it is full, not down.
+  // It works for clients while our probe waits for its greeting: it is full, not down.
   const bool full =
-      result.outcome == ProbeOutcome::silent && greeted(entry->target) > running.since;
+      result.outcome == ProbeOutcome::silent &&
+      (greeted(entry->target) > running.since || moved(entry->target) > running.moved);
   if (entry->stale || result.local_fault || full || !entry->cheap_schedule) {
     entry->stale = false;
     if (retried) pool.latched_until = now + entry->target.probe.interval;

@@ -37,7 +37,8 @@ struct PassiveEvent {
 ///   fails on all, the pool is `probe_suspect` and nobody is down for it;
 /// - a failed login latches the deep tier of the pool for an hour; nobody is down for it;
 /// - failures seen by clients eject at most `max_ejected` of a pool, and never the last one;
-/// - no greeting for a probe, while clients get good ones, means full and not down;
+/// - no greeting for a probe, while clients get good ones or their sessions move bytes, means full
+///   and not down;
 /// - all down at once is said aloud, with the reason and with what happens to clients.
 ///
 /// Pure: time is a value, starting a probe is returned and not done. Health thread only.
@@ -47,6 +48,8 @@ class Roster {
     std::function<void(const HealthEvent&)> health;
     /// A sentence for the operator about a pool.
     std::function<void(config::LogLevel, std::string)> alert;
+    /// Bytes that the backend has sent to clients so far. Empty: nobody knows.
+    std::function<std::uint64_t(BackendId)> moved{};
   };
 
   /// A probe to run now. It ends with concluded(ticket, ...), whatever happens to the target.
@@ -106,6 +109,7 @@ class Roster {
     Time since{};
     std::string host;
     bool down = false;
+    std::uint64_t moved = 0;
   };
 
   [[nodiscard]] Entry* find(std::uint32_t id);
@@ -124,6 +128,7 @@ class Roster {
   void evaluate_all_down(const std::string& pool, Time now);
   void alert(Pool& pool, config::LogLevel level, std::string text, Time now);
   [[nodiscard]] static Time greeted(const Target& target);
+  [[nodiscard]] std::uint64_t moved(const Target& target) const;
   void report(Entry& entry, Time now);
 
   const std::string node_;

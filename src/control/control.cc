@@ -79,7 +79,8 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                                   .object = status.path(),
                                   .what = std::move(what),
                                   .reason = std::move(reason)});
-                   }}),
+                   },
+               .moved = [this](std::uint32_t pair) { return workers_.sums(pair).to_client; }}),
       ipvs_(loop_, log, world_),
       workers_(registries_, log,
                [this](const proxy::Trouble& trouble) {

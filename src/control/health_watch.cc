@@ -76,7 +76,8 @@ HealthWatch::HealthWatch(Loop& loop, log::Log& log, World& world,
                      [this, name = std::move(name), addresses = std::move(addresses)]() mutable {
                        on_addresses(name, std::move(addresses));
                      });
-               }}) {}
+               },
+           .moved = [this](BackendId backend) { return moved(backend); }}) {}
 
 HealthWatch::~HealthWatch() = default;
 
@@ -171,7 +172,25 @@ void HealthWatch::watch(const config::Config& resolved) {
       targets.push_back(std::move(target));
     }
   }
+  std::map<std::uint32_t, std::vector<std::uint32_t>> pairs;
+  for (std::uint32_t pair = 0; pair < world_.pairs().size(); ++pair)
+    if (const BackendId backend = world_.pairs()[pair].backend)
+      pairs[backend.value].push_back(pair);
+  {
+    const std::lock_guard lock(pairs_mutex_);
+    pairs_ = std::move(pairs);
+  }
   monitor_.set_targets(std::move(targets));
+}
+
+/// Health thread.
+std::uint64_t HealthWatch::moved(BackendId backend) const {
+  const std::lock_guard lock(pairs_mutex_);
+  const auto at = pairs_.find(backend.value);
+  if (at == pairs_.end()) return 0;
+  std::uint64_t bytes = 0;
+  for (const std::uint32_t pair : at->second) bytes += hooks_.moved(pair);
+  return bytes;
 }
 
 bool HealthWatch::settled() const {

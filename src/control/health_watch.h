@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -36,6 +37,8 @@ class HealthWatch {
     std::function<void(BackendId)> came_back;
     /// For the operators' list of events: what became of it, and why.
     std::function<void(const BackendStatus&, std::string what, std::string reason)> happened;
+    /// Bytes to clients of a pair of service and backend so far. Any thread.
+    std::function<std::uint64_t(std::uint32_t pair)> moved;
   };
 
   HealthWatch(Loop& loop, log::Log& log, World& world, const proxy::Registries& registries,
@@ -70,6 +73,7 @@ class HealthWatch {
   [[nodiscard]] health::Monitor& monitor() { return monitor_; }
 
  private:
+  [[nodiscard]] std::uint64_t moved(BackendId backend) const;
   void on_health(const HealthEvent& event);
   void on_addresses(const std::string& name, std::vector<Address> addresses);
   void log_change(const HealthEvent& event, const BackendStatus& status);
@@ -88,7 +92,9 @@ class HealthWatch {
   std::map<std::uint32_t, Loop::Clock::time_point> ramps_;  ///< slow starts: since when
   std::set<std::uint32_t> checking_;                        ///< without a verdict yet
   bool ramp_armed_ = false;
-  health::Monitor monitor_;  ///< ends first
+  mutable std::mutex pairs_mutex_;
+  std::map<std::uint32_t, std::vector<std::uint32_t>> pairs_;  ///< by BackendId; of all services
+  health::Monitor monitor_;                                    ///< ends first
 };
 
 }  // namespace poise::control

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import itertools
+import smtplib
 import socket
 import struct
 import time
@@ -60,6 +61,28 @@ class Full(unittest.TestCase):
         waited = sum(float(line["greeting_s"]) > 0.5 for line in lines)
         self.assertGreater(waited, len(lines) // 4, "the servers were not full")
         print(f"{len(results)} sessions in {took:.1f} s, {waited} waited more than 0.5 s for a process")
+
+
+    def test_one_whose_long_sessions_hold_every_process_is_not_down(self):
+        """It greets nobody, but its sessions live: taken for down, they would be let go."""
+        pool = mailpool.MailPool(count=1)
+        server = pool[0]
+        server.postconf("-F", f"{server.smtp}/inet/process_limit=3")
+        probe = {**PROBE, "timeout": "1s", "fall": 2}
+        config = balanced({"smtp": ("smtp", [server.endpoint("smtp")])}, pool={"probe": probe})
+        with pool, Poised(config) as poised, contextlib.ExitStack() as stack:
+            clients = [
+                stack.enter_context(smtplib.SMTP(*poised.endpoint("smtp"), timeout=20))
+                for _ in range(3)
+            ]
+            for _ in range(40):  # time for six probes
+                for client in clients:
+                    self.assertEqual(250, client.noop()[0])
+                time.sleep(0.25)
+            self.assertNotIn("-> down", poised.tail(10_000))
+            processes.wait_until(
+                lambda: "-> down" in poised.tail(10_000), within=20, what="silent sessions are no sign of life"
+            )
 
 
 class Flood(unittest.TestCase):

@@ -129,6 +129,7 @@ class Simulated : public Test {
   std::map<std::uint32_t, int> probes, deep_probes, running;
   std::map<std::uint32_t, std::vector<Time>> starts;
   unsigned most_running = 0;
+  std::map<std::uint32_t, std::uint64_t> moved;  ///< bytes to clients
   std::function<Reply(std::uint32_t, Tier)> answer = [](std::uint32_t, Tier) {
     return Reply{good()};
   };
@@ -136,7 +137,8 @@ class Simulated : public Test {
   Roster roster{
       "lb1",
       {.health = [this](const HealthEvent& event) { events.push_back(event); },
-       .alert = [this](config::LogLevel, std::string text) { alerts.push_back(std::move(text)); }}};
+       .alert = [this](config::LogLevel, std::string text) { alerts.push_back(std::move(text)); },
+       .moved = [this](BackendId backend) { return moved[backend.value]; }}};
 };
 
 using health_roster = Simulated;
@@ -283,6 +285,23 @@ TEST_F(health_roster, silence_while_clients_are_greeted_is_full_and_not_down) {
   }
   EXPECT_EQ(changes(0), "checking -> up");
   EXPECT_EQ(changes(1), "checking -> up; up -> down") << "nobody is greeted here";
+}
+
+// All its processes are held by long sessions: it greets nobody, and its sessions are alive.
+TEST_F(health_roster, silence_while_sessions_move_bytes_is_full_and_not_down) {
+  bool full = false;
+  answer = [&](std::uint32_t, Tier) {
+    return full ? Reply{result(ProbeOutcome::silent, "[no greeting]"), 10s} : Reply{good()};
+  };
+  watch(2);
+  run(1min);
+  full = true;
+  for (int i = 0; i < 60; ++i) {
+    moved[0] += 100;
+    run(5s);
+  }
+  EXPECT_EQ(changes(0), "checking -> up");
+  EXPECT_EQ(changes(1), "checking -> up; up -> down") << "its sessions are silent too";
 }
 
 TEST_F(health_roster, a_flapping_pool_gets_few_lines) {
