@@ -275,12 +275,12 @@ class Attributes {
   std::array<nlattr*, kTypes> table_{};
 };
 
-std::optional<Address> address_of(std::optional<std::uint16_t> family,
+std::optional<Address> address_of(std::uint8_t family,
                                   std::optional<std::span<const std::uint8_t>> ip,
                                   std::optional<std::uint16_t> port) {
-  if (!family || !ip || !port || (*family != AF_INET && *family != AF_INET6)) return {};
+  if (!ip || !port) return {};
   Address address;
-  address.family = static_cast<std::uint8_t>(*family);
+  address.family = family;
   std::memcpy(address.ip.data(), ip->data(), address.is_v4() ? 4 : kAddressBytes);
   address.port = ntohs(*port);
   return address;
@@ -295,6 +295,20 @@ std::optional<std::uint8_t> prefix_of(bool v6, std::uint32_t mask) {
   for (unsigned prefix = 0; prefix <= 32; ++prefix)
     if (netmask(false, prefix) == mask) return static_cast<std::uint8_t>(prefix);
   return {};
+}
+
+/// The attributes that a reply has inside its `type`; nothing when it has none.
+std::optional<Attributes> inside(int type, int max, std::span<const std::uint8_t> reply) {
+  Attributes command, found;
+  if (!command.parse(IPVS_CMD_ATTR_MAX, reply)) return {};
+  const auto nested = command.bytes(type);
+  if (!nested || !found.parse(max, *nested)) return {};
+  return found;
+}
+
+std::optional<std::uint8_t> family_of(std::optional<std::uint16_t> number) {
+  if (!number || (*number != AF_INET && *number != AF_INET6)) return {};
+  return static_cast<std::uint8_t>(*number);
 }
 
 Traffic traffic_of(std::optional<std::span<const std::uint8_t>> nested) {
@@ -333,59 +347,54 @@ Method method_of(std::uint32_t bits) {
 }  // namespace
 
 std::optional<ServiceReply> decode_service(std::span<const std::uint8_t> attributes) {
-  Attributes command;
-  if (!command.parse(IPVS_CMD_ATTR_MAX, attributes)) return {};
-  const auto nested = command.bytes(IPVS_CMD_ATTR_SERVICE);
-  Attributes service;
-  if (!nested || !service.parse(IPVS_SVC_ATTR_MAX, *nested)) return {};
-
+  const auto service = inside(IPVS_CMD_ATTR_SERVICE, IPVS_SVC_ATTR_MAX, attributes);
+  if (!service) return {};
   ServiceReply reply;
-  const auto family = service.number<std::uint16_t>(IPVS_SVC_ATTR_AF);
-  if (!family || (*family != AF_INET && *family != AF_INET6)) return {};
-  if (const auto mark = service.number<std::uint32_t>(IPVS_SVC_ATTR_FWMARK); mark && *mark != 0) {
-    reply.key = ServiceKey::marked(*mark, static_cast<std::uint8_t>(*family));
+  const auto family = family_of(service->number<std::uint16_t>(IPVS_SVC_ATTR_AF));
+  if (!family) return {};
+  if (const auto mark = service->number<std::uint32_t>(IPVS_SVC_ATTR_FWMARK); mark && *mark != 0) {
+    reply.key = ServiceKey::marked(*mark, *family);
   } else {
-    const auto protocol = service.number<std::uint16_t>(IPVS_SVC_ATTR_PROTOCOL);
-    const auto address = address_of(family, service.bytes(IPVS_SVC_ATTR_ADDR, kAddressBytes),
-                                    service.number<std::uint16_t>(IPVS_SVC_ATTR_PORT));
+    const auto protocol = service->number<std::uint16_t>(IPVS_SVC_ATTR_PROTOCOL);
+    const auto address = address_of(*family, service->bytes(IPVS_SVC_ATTR_ADDR, kAddressBytes),
+                                    service->number<std::uint16_t>(IPVS_SVC_ATTR_PORT));
     if (!protocol || *protocol > 255 || !address) return {};
     reply.key = {.address = *address, .protocol = static_cast<std::uint8_t>(*protocol)};
   }
 
-  const auto scheduler = service.text(IPVS_SVC_ATTR_SCHED_NAME, IP_VS_SCHEDNAME_MAXLEN - 1);
-  const auto flags = service.number<ip_vs_flags>(IPVS_SVC_ATTR_FLAGS);
+  const auto scheduler = service->text(IPVS_SVC_ATTR_SCHED_NAME, IP_VS_SCHEDNAME_MAXLEN - 1);
+  const auto flags = service->number<ip_vs_flags>(IPVS_SVC_ATTR_FLAGS);
   if (!scheduler || !flags) return {};
   reply.settings.scheduler = *scheduler;
   reply.settings.flags = flags->flags & kFlagsOurs;
   if ((flags->flags & IP_VS_SVC_F_PERSISTENT) != 0) {
-    const auto timeout = service.number<std::uint32_t>(IPVS_SVC_ATTR_TIMEOUT);
-    const auto mask = service.number<std::uint32_t>(IPVS_SVC_ATTR_NETMASK);
+    const auto timeout = service->number<std::uint32_t>(IPVS_SVC_ATTR_TIMEOUT);
+    const auto mask = service->number<std::uint32_t>(IPVS_SVC_ATTR_NETMASK);
     if (!timeout || !mask) return {};
     // A mask with holes is none of ours: prefix 0 differs from all that we set.
     reply.settings.persistence = {
         *timeout, prefix_of(reply.key.address.is_v6(), *mask).value_or(std::uint8_t{0})};
   }
-  reply.traffic = traffic_of(service.bytes(IPVS_SVC_ATTR_STATS64));
+  reply.traffic = traffic_of(service->bytes(IPVS_SVC_ATTR_STATS64));
   return reply;
 }
 
 std::optional<DestinationReply> decode_destination(std::span<const std::uint8_t> attributes,
                                                    std::uint8_t service_family) {
-  Attributes command;
-  if (!command.parse(IPVS_CMD_ATTR_MAX, attributes)) return {};
-  const auto nested = command.bytes(IPVS_CMD_ATTR_DEST);
-  Attributes destination;
-  if (!nested || !destination.parse(IPVS_DEST_ATTR_MAX, *nested)) return {};
-
-  DestinationReply reply;
-  const auto address = address_of(
-      destination.number<std::uint16_t>(IPVS_DEST_ATTR_ADDR_FAMILY).value_or(service_family),
-      destination.bytes(IPVS_DEST_ATTR_ADDR, kAddressBytes),
-      destination.number<std::uint16_t>(IPVS_DEST_ATTR_PORT));
-  const auto method = destination.number<std::uint32_t>(IPVS_DEST_ATTR_FWD_METHOD);
-  const auto weight = destination.number<std::uint32_t>(IPVS_DEST_ATTR_WEIGHT);
+  const auto destination = inside(IPVS_CMD_ATTR_DEST, IPVS_DEST_ATTR_MAX, attributes);
+  if (!destination) return {};
+  const auto family = family_of(
+      destination->number<std::uint16_t>(IPVS_DEST_ATTR_ADDR_FAMILY).value_or(service_family));
+  if (!family) return {};
+  const auto address = address_of(*family, destination->bytes(IPVS_DEST_ATTR_ADDR, kAddressBytes),
+                                  destination->number<std::uint16_t>(IPVS_DEST_ATTR_PORT));
+  const auto method = destination->number<std::uint32_t>(IPVS_DEST_ATTR_FWD_METHOD);
+  const auto weight = destination->number<std::uint32_t>(IPVS_DEST_ATTR_WEIGHT);
   if (!address || !method || !weight) return {};
-  const auto number = [&](int type) { return destination.number<std::uint32_t>(type).value_or(0); };
+  const auto number = [&](int type) {
+    return destination->number<std::uint32_t>(type).value_or(0);
+  };
+  DestinationReply reply;
   reply.address = *address;
   reply.destination = {.method = method_of(*method),
                        .weight = *weight,
@@ -394,7 +403,7 @@ std::optional<DestinationReply> decode_destination(std::span<const std::uint8_t>
   reply.use = {.active = number(IPVS_DEST_ATTR_ACTIVE_CONNS),
                .inactive = number(IPVS_DEST_ATTR_INACT_CONNS),
                .persistent = number(IPVS_DEST_ATTR_PERSIST_CONNS),
-               .traffic = traffic_of(destination.bytes(IPVS_DEST_ATTR_STATS64))};
+               .traffic = traffic_of(destination->bytes(IPVS_DEST_ATTR_STATS64))};
   return reply;
 }
 
@@ -408,14 +417,11 @@ std::optional<Timeouts> decode_timeouts(std::span<const std::uint8_t> attributes
 }
 
 std::optional<SyncDaemon> decode_daemon(std::span<const std::uint8_t> attributes) {
-  Attributes command;
-  if (!command.parse(IPVS_CMD_ATTR_MAX, attributes)) return {};
-  const auto nested = command.bytes(IPVS_CMD_ATTR_DAEMON);
-  Attributes daemon;
-  if (!nested || !daemon.parse(IPVS_DAEMON_ATTR_MAX, *nested)) return {};
-  const auto state = daemon.number<std::uint32_t>(IPVS_DAEMON_ATTR_STATE);
-  const auto interface = daemon.text(IPVS_DAEMON_ATTR_MCAST_IFN, IP_VS_IFNAME_MAXLEN - 1);
-  const auto id = daemon.number<std::uint32_t>(IPVS_DAEMON_ATTR_SYNC_ID);
+  const auto daemon = inside(IPVS_CMD_ATTR_DAEMON, IPVS_DAEMON_ATTR_MAX, attributes);
+  if (!daemon) return {};
+  const auto state = daemon->number<std::uint32_t>(IPVS_DAEMON_ATTR_STATE);
+  const auto interface = daemon->text(IPVS_DAEMON_ATTR_MCAST_IFN, IP_VS_IFNAME_MAXLEN - 1);
+  const auto id = daemon->number<std::uint32_t>(IPVS_DAEMON_ATTR_SYNC_ID);
   if (!state || !interface || !id) return {};
   if (*state != IP_VS_STATE_MASTER && *state != IP_VS_STATE_BACKUP) return {};
   return SyncDaemon{*state == IP_VS_STATE_MASTER, *interface, *id};
