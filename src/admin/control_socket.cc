@@ -113,11 +113,13 @@ Result<void> ControlSocket::listen(const config::Admin& admin) {
   }
   listener_ = net::Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener_) return failed(admin.socket, "socket", errno);
-  if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return failed(admin.socket, "bind", errno,
+  if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const int error = errno;  // user_name() changes it
+    return failed(admin.socket, "bind", error,
                   fmt::format("make a folder for it that {} can write to, or set \"admin\": "
                               "{{\"socket\": ...}} to another path or \"off\"",
                               user_name(::geteuid())));
+  }
   path_ = admin.socket;
   // Nobody can connect before listen(), so the time with the wrong mode does no harm.
   if (!admin.group.empty() && ::chown(path_.c_str(), static_cast<uid_t>(-1), group) != 0)
