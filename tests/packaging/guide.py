@@ -154,6 +154,25 @@ class Guide(unittest.TestCase):
         code, said = self.box.run("ls /etc/systemd/system/multi-user.target.wants/poised.service")
         self.assertEqual(0, code, said)
 
+    def test_the_other_pages(self):
+        """Each configuration is valid, alone as it stands; each command succeeds."""
+        checked = 0
+        for page in ("migration", "servers", "appliance", "operating", "pair"):
+            path = ROOT / f"docs/{page}.md"
+            for block in blocks(path) if path.exists() else []:
+                with self.subTest(f"docs/{page}.md:{block.line}"):
+                    if block.kind == "json" and not block.note:
+                        script = f"cat >/tmp/page.json <<'END'\n{block.text}\nEND\npoised --check -c /tmp/page.json"
+                    elif block.kind == "sh" and block.note in ("", "foreground"):
+                        script = f"timeout --preserve-status 3 {block.text}" if block.note else block.text
+                    else:
+                        self.assertTrue(block.kind != "sh" or block.note in NOTES, block.note)
+                        continue
+                    code, said = self.box.run(script)
+                    self.assertEqual(0, code, said)
+                    checked += 1
+        self.assertGreaterEqual(checked, 7)
+
     def test_a_reload_by_the_unit_checks_first(self):
         code, said = self.box.run("cat >/etc/poise/poise.json <<'END'\n" + next(
             block.text for block in blocks(GUIDE) if block.kind == "json") + "\nEND\nsystemctl enable --now poised")
