@@ -7,6 +7,8 @@ import subprocess
 import tempfile
 import unittest
 
+from blocks import blocks
+
 ROOT = pathlib.Path(os.environ["POISE_SOURCE_DIR"])
 PACKAGES = ROOT / "build/packages"
 
@@ -23,8 +25,8 @@ def run(*command, env=None):
 
 class DebianPackage(unittest.TestCase):
     def test_from_build_to_purge(self):
-        """build-deb (which fails on any error or warning of lintian), then in a fresh root: install, every file, the
-        examples, first mail, upgrade and downgrade under a running daemon, remove, purge."""
+        """build-deb (which fails on any error or warning of lintian), then in a fresh root by the guide's commands:
+        install, every file, the examples, first mail, upgrade and downgrade under open sessions, remove, purge."""
         self.assertEqual(run(ROOT / "packaging/build-deb").returncode, 0)
         with tempfile.TemporaryDirectory() as folder:
             now, later = pathlib.Path(folder, "now"), pathlib.Path(folder, "later")
@@ -34,13 +36,26 @@ class DebianPackage(unittest.TestCase):
             self.assertEqual(len(packages), 2, packages)
             for package in packages:
                 shutil.copy(package, now)
-                self.repack(package, later / package.name.replace("_", "_later", 1), folder)
+                self.repack(package, later / package.name, folder)
+            self.write_guide(pathlib.Path(folder, "guide"))
             done = run(
                 ROOT / "tests/packaging/clean_root", "tests/packaging/debian_inside", "/packages",
                 env={"PACKAGES": folder},
             )
         self.assertEqual(done.returncode, 0)
-        self.assertEqual(len([l for l in done.stdout.splitlines() if l.startswith("ok ")]), 9)
+        self.assertEqual(len([l for l in done.stdout.splitlines() if l.startswith("ok ")]), 11)
+
+    @staticmethod
+    def write_guide(folder):
+        """What docs/guide.md says for the first box, as files."""
+        folder.mkdir()
+        page = ROOT / "docs/guide.md"
+        second = page.read_text().partition("\n## Second box")[0].count("\n")
+        first = [block for block in blocks(page) if block.line < second]
+        (folder / "poise.json").write_text(next(b.text for b in first if b.note == "/etc/poise/poise.json"))
+        (folder / "install.sh").write_text("".join(b.text for b in first if b.note == "install"))
+        (folder / "first.sh").write_text("".join(b.text for b in first if (b.kind, b.note) == ("sh", "")))
+        (folder / "upgrade.sh").write_text("".join(b.text for b in blocks(page) if b.note == "upgrade"))
 
     @staticmethod
     def repack(package, later, folder):
