@@ -347,8 +347,15 @@ class Checker {
                   quote(service.name)));
       }
     }
+    const Pool& pool = config_.pools[service.pool];
+    if (std::any_of(pool.tier_schedulers.begin(), pool.tier_schedulers.end(),
+                    [&pool](Scheduler each) { return each != pool.scheduler; }))
+      error(pool_at + "/scheduler",
+            fmt::format("different rules for the tiers contradict ip_vs \"forwarding\" of service "
+                        "{}: the kernel has one",
+                        quote(service.name)));
     if (service.forwarding == Forwarding::ipvs_nat) return;
-    const std::vector<Backend>& backends = config_.pools[service.pool].backends;
+    const std::vector<Backend>& backends = pool.backends;
     for (std::size_t j = 0; j < backends.size(); ++j) {
       const bool same =
           std::any_of(service.listen.begin(), service.listen.end(),
@@ -371,8 +378,10 @@ class Checker {
     if (all_pools_known_ && users_[index].empty() && !pool.name.empty()) {
       warn(at, fmt::format("pool {} is not used by any service", quote(pool.name)));
     }
-    if (has(Feature::slow_start) && pool.scheduler == Scheduler::least_conn &&
-        pool.slow_start == 0ms) {
+    const bool least_conn =
+        pool.scheduler == Scheduler::least_conn ||
+        std::count(pool.tier_schedulers.begin(), pool.tier_schedulers.end(), Scheduler::least_conn);
+    if (has(Feature::slow_start) && least_conn && pool.slow_start == 0ms) {
       warn(at + "/scheduler",
            "\"least_conn\" without \"slow_start\" floods a backend that returns");
     }

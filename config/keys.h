@@ -475,6 +475,7 @@ inline constexpr std::size_t kServicesMax = 1024;
 inline constexpr std::size_t kPoolsMax = 1024;
 inline constexpr std::size_t kBackendsMax = 1024;  ///< in one pool
 inline constexpr std::size_t kListenMax = 256;
+inline constexpr std::size_t kTiersMax = 256;
 inline constexpr std::size_t kNetworksMax = 65536;  ///< in one list
 
 /// Letters, digits, `.` `_` `-`, at most 64: names of services, pools and backends appear in

@@ -721,6 +721,49 @@ Key<Pool> source_address_key() {
   return std::move(key).initially("auto").until(Feature::source_address, "auto");
 }
 
+/// A word, or a list of words: one a tier, the last one for all tiers above.
+Key<Pool> scheduler_key() {
+  Key<Pool> one =
+      word("scheduler", &Pool::scheduler,
+           {{"round_robin", Scheduler::round_robin},
+            {"least_conn", Scheduler::least_conn},
+            {"source_hash", Scheduler::source_hash},
+            {"maglev", Scheduler::maglev},
+            {"random_two", Scheduler::random_two}},
+           "the rule that picks a backend; a list has one rule a tier, the last for all "
+           "tiers above");
+  Key<Pool> key = one;
+  key.schema = {
+      {"anyOf",
+       Json::array({one.schema, Json{{"type", "array"}, {"minItems", 1}, {"items", one.schema}}})}};
+  key.read = [one](Reader& reader, const Node& node, Pool& out) {
+    out.tier_schedulers.clear();
+    if (node.kind != Node::Kind::array) return one.read(reader, node, out);
+    if (!expect_list(reader, node, "", kTiersMax)) return;
+    if (node.items.empty()) return reader.error(node, "the list is empty; write one rule a tier");
+    for (std::size_t tier = 0; tier < node.items.size() && tier < kTiersMax; ++tier) {
+      Reader::Scope scope(reader, tier);
+      Pool read;
+      one.read(reader, node.items[tier], read);
+      if (tier == 0)
+        out.scheduler = read.scheduler;
+      else
+        out.tier_schedulers.push_back(read.scheduler);
+    }
+  };
+  key.print = [one](const Printer& printer, const Pool& pool) {
+    if (pool.tier_schedulers.empty()) return one.print(printer, pool);
+    Json list = Json::array({one.print(printer, pool)});
+    for (const Scheduler scheduler : pool.tier_schedulers) {
+      Pool tier;
+      tier.scheduler = scheduler;
+      list.push_back(one.print(printer, tier));
+    }
+    return list;
+  };
+  return std::move(key).initially("round_robin");
+}
+
 Key<Backend> address_key() {
   Key<Backend> key = make_key<Backend>("address", {{"type", "string"}, {"pattern", ":[0-9]{1,5}$"}},
                                        "the backend's address and port, like \"192.0.2.11:25\"");
@@ -767,7 +810,8 @@ const Table<Backend>& backend_keys() {
             "^[A-Za-z0-9._-]{0,64}$"},
            "the machine it runs on, for host/NAME in commands; empty: none")
           .initially(""),
-      integer("tier", &Backend::tier, 0, 255, "higher tiers are used when lower ones are down")
+      integer("tier", &Backend::tier, 0, kTiersMax - 1,
+              "higher tiers are used when lower ones are down")
           .initially(0),
   };
   return table;
@@ -779,14 +823,7 @@ const Table<Pool>& pool_keys() {
   static const Table<Pool> table{
       text("name", &Pool::name, kName, "the pool's name, as in logs, metrics and commands")
           .needed(),
-      word("scheduler", &Pool::scheduler,
-           {{"round_robin", Scheduler::round_robin},
-            {"least_conn", Scheduler::least_conn},
-            {"source_hash", Scheduler::source_hash},
-            {"maglev", Scheduler::maglev},
-            {"random_two", Scheduler::random_two}},
-           "the rule that picks a backend")
-          .initially("round_robin"),
+      scheduler_key(),
       congestion(&Pool::congestion,
                  "congestion control towards backends; \"system\": the machine's"),
       object_or_off<Pool, Sticky>(

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -220,9 +221,16 @@ struct Backend {
   bool operator==(const Backend&) const = default;
 };
 
+/// The rule of one tier: `first` for tier 0, the rest for tiers 1, 2, ...; the last one given goes
+/// on for all above.
+inline Scheduler scheduler_of(Scheduler first, const std::vector<Scheduler>& rest, unsigned tier) {
+  return tier == 0 || rest.empty() ? first : rest[std::min<std::size_t>(tier, rest.size()) - 1];
+}
+
 struct Pool {
   std::string name;
   Scheduler scheduler = Scheduler::round_robin;
+  std::vector<Scheduler> tier_schedulers;  ///< of tiers 1, 2, ...; empty: as tier 0. scheduler_of()
   std::string congestion = "system";
   std::optional<Sticky> sticky;
   Queue queue;

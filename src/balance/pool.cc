@@ -121,18 +121,20 @@ Pool::Pool(PoolSpec spec) : spec_(std::move(spec)) {
     by_id_.emplace_back(spec_.members[i].id, static_cast<std::uint16_t>(i));
   std::sort(by_id_.begin(), by_id_.end());
 
-  const auto add = [this](Group& group) {
-    if (!group.empty()) stages_.emplace_back(spec_.scheduler, std::move(group));
+  const auto add = [this](std::uint32_t tier, Group& group) {
+    const auto scheduler = config::scheduler_of(spec_.scheduler, spec_.tier_schedulers, tier);
+    if (!group.empty()) stages_.emplace_back(scheduler, std::move(group));
     group.clear();
   };
-  if (const auto active = tiers.find(active_tier_); active != tiers.end()) add(active->second.up);
+  if (const auto active = tiers.find(active_tier_); active != tiers.end())
+    add(active_tier_, active->second.up);
   for (auto& [number, tier] : tiers) {
-    if (tier.suffices(spec_.min_up)) add(tier.up);
+    if (tier.suffices(spec_.min_up)) add(number, tier.up);
   }
-  for (auto& [number, tier] : tiers) add(tier.up);
+  for (auto& [number, tier] : tiers) add(number, tier.up);
   stages_up_ = stages_.size();
   if (spec_.when_all_down == config::WhenAllDown::attempt) {
-    for (auto& [number, tier] : tiers) add(tier.down);
+    for (auto& [number, tier] : tiers) add(number, tier.down);
   }
 }
 

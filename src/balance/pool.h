@@ -54,6 +54,7 @@ struct Member {
 
 struct PoolSpec {
   config::Scheduler scheduler = config::Scheduler::round_robin;
+  std::vector<config::Scheduler> tier_schedulers{};  ///< of tiers 1, 2, ...: see config::Pool
   config::Overflow overflow = config::Overflow::queue;
   config::WhenAllDown when_all_down = config::WhenAllDown::attempt;
   unsigned min_up = 1;  ///< 0 counts as 1; a tier with fewer members than that needs all of them

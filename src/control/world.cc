@@ -83,6 +83,7 @@ constexpr unsigned kRampParts = 20;
 balance::PoolSpec World::spec_of(const config::Pool& pool) {
   balance::PoolSpec spec;
   spec.scheduler = pool.scheduler;
+  spec.tier_schedulers = pool.tier_schedulers;
   spec.overflow = pool.overflow;
   spec.when_all_down = pool.when_all_down;
   spec.min_up = pool.min_up;

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <set>
+
 #include "pool_builder.h"
 
 /// Which members a pool draws from, for every scheduler alike: tiers, weight 0, disabled, down,
@@ -316,6 +318,32 @@ TEST_F(Tiers, a_retry_prefers_tiers_that_have_min_up) {
   const BackendId tried[] = {BackendId{2}, BackendId{3}, BackendId{4}};
   EXPECT_EQ(pool.pick({.tried = {tried, 2}}).member->id.value, 4u);
   EXPECT_EQ(pool.pick({.tried = {tried, 3}}).member->id.value, 0u);
+}
+
+/// Tier 0 takes turns whoever asks, tier 1 and all above keep a client where it is.
+TEST_F(Tiers, each_tier_has_its_own_scheduler) {
+  builder_.spec.tier_schedulers = {config::Scheduler::source_hash};
+  for (const Row row :
+       {Row{}, Row{}, Row{.tier = 1}, Row{.tier = 1}, Row{.tier = 5}, Row{.tier = 5}})
+    builder_.add(row);
+  const auto chosen = [this](std::uint32_t who) {
+    const GreetingPool pool = builder_.build();
+    const Pick pick = pool.pick(client(who));
+    Pool::release(*pick.member->state);
+    return pick.member->id.value;
+  };
+  EXPECT_NE(chosen(1), chosen(1));
+  for (const std::size_t down : {0u, 2u}) {
+    builder_.spec.members[down].up = builder_.spec.members[down + 1].up = false;
+    std::set<std::uint32_t> all;
+    for (std::uint32_t who = 0; who < 40; ++who) {
+      const std::uint32_t first = chosen(who);
+      EXPECT_GE(first, down + 2);
+      EXPECT_EQ(first, chosen(who));
+      all.insert(first);
+    }
+    EXPECT_EQ(all.size(), 2u);
+  }
 }
 
 TEST_F(Tiers, a_moved_pool_still_picks) {

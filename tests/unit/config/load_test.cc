@@ -359,7 +359,7 @@ constexpr const char* kEverything =
  {"name": "imap", "passive": "off", "probe": "off", "queue": "off", "source_address": "client",
   "backends": [{"name": "a", "address": "192.0.2.4:143"}]},
  {"name": "pop3", "probe": {"deep": "off"}, "source_address": "10.0.0.1", "backends": [{"name": "a", "address": "192.0.2.4:110"}]},
- {"name": "tcp", "scheduler": "random_two", "backends": [{"name": "a", "address": "192.0.2.4:7"}]}]})";
+ {"name": "tcp", "scheduler": ["random_two", "maglev", "round_robin"], "backends": [{"name": "a", "address": "192.0.2.4:7"}]}]})";
 
 TEST(Print, loads_again_to_the_same) {
   const Config config = loaded(kEverything);
