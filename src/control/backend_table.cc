@@ -1,5 +1,7 @@
 #include "control/backend_table.h"
 
+#include <utility>
+
 namespace poise::control {
 
 std::string_view BackendStatus::state() const {
@@ -13,10 +15,24 @@ BackendStatus& BackendTable::at(BackendId id) {
   return backends_[id.value];
 }
 
+void BackendTable::unconfigure() {
+  for (BackendStatus& each : backends_) each.configured = false;
+}
+
+void BackendTable::configure(BackendStatus& backend) {
+  backend.configured = true;
+  by_path_[backend.path()] = backend.id;
+}
+
+const BackendStatus* BackendTable::find(std::string_view path) const {
+  const auto at = by_path_.find(path);
+  if (at == by_path_.end() || !backends_[at->second.value].configured) return nullptr;
+  return &backends_[at->second.value];
+}
+
 BackendStatus* BackendTable::find(std::string_view path) {
-  for (BackendStatus& each : backends_)
-    if (each.configured && each.path() == path) return &each;
-  return nullptr;
+  const BackendStatus* const found = std::as_const(*this).find(path);
+  return found == nullptr ? nullptr : &backends_[found->id.value];
 }
 
 }  // namespace poise::control

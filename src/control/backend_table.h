@@ -3,6 +3,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -70,13 +71,20 @@ class BackendTable {
   /// The entry of `id`, made when it is new.
   BackendStatus& at(BackendId id);
   [[nodiscard]] const BackendStatus& at(BackendId id) const { return backends_.at(id.value); }
-  /// Of those configured; null when nobody is called so.
+  /// Before the backends of a configuration are entered: nobody is configured.
+  void unconfigure();
+  /// `backend` has its names and is configured.
+  void configure(BackendStatus& backend);
+  /// By "pool/name", of those configured; null when nobody is called so.
   [[nodiscard]] BackendStatus* find(std::string_view path);
+  [[nodiscard]] const BackendStatus* find(std::string_view path) const;
   [[nodiscard]] const std::vector<BackendStatus>& all() const { return backends_; }
   [[nodiscard]] std::vector<BackendStatus>& all() { return backends_; }
 
  private:
   std::vector<BackendStatus> backends_;
+  /// Who bore the name last, configured or not.
+  std::map<std::string, BackendId, std::less<>> by_path_;
 };
 
 }  // namespace poise::control

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "health/addresses.h"
+#include "poise/check.h"
 
 namespace poise::control {
 namespace {
@@ -139,9 +140,6 @@ config::Config HealthWatch::resolve(const config::Config& config) const {
 }
 
 void HealthWatch::watch(const config::Config& resolved) {
-  std::map<std::string, BackendStatus*> by_path;
-  for (BackendStatus& status : world_.backends().all())
-    if (status.configured) by_path[status.path()] = &status;
   std::vector<health::Target> targets;
   pools_.clear();
   checking_.clear();
@@ -149,7 +147,9 @@ void HealthWatch::watch(const config::Config& resolved) {
     pools_[pool.name] = pool;
     for (const config::Backend& backend : pool.backends) {
       health::Target target;
-      BackendStatus& status = *by_path.at(pool.name + "/" + backend.name);
+      const BackendStatus* const known = world_.backends().find(pool.name + "/" + backend.name);
+      CHECK(known != nullptr);
+      const BackendStatus& status = *known;
       target.id = status.id;
       target.pool_id = status.pool;
       target.pool = pool.name;

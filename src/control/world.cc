@@ -56,7 +56,7 @@ BackendStatus& World::enter(PoolId pool_id, const config::Pool& pool,
   status.host = backend.host;
   status.address = address;
   status.weight_configured = backend.weight;
-  status.configured = true;
+  backend_table_.configure(status);
   if (backends_.size() > known && on_new_backend) on_new_backend(status);
 
   return status;
@@ -167,7 +167,7 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
   auto snapshot = std::make_unique<proxy::Snapshot>();
   snapshot->version = ++version_;
 
-  for (BackendStatus& each : backend_table_.all()) each.configured = false;
+  backend_table_.unconfigure();
   std::map<std::string, BuiltPool> built;
   std::vector<std::shared_ptr<const balance::Pool>> pools;
   for (const config::Pool& from : config.pools) {
