@@ -70,7 +70,7 @@ std::string parameter(const mg_request_info& info, const char* name) {
 
 /// The request behind a path under /api/.
 std::optional<Json> request_for(std::string_view path, const mg_request_info& info) {
-  for (const char* command : {"status", "doctor"})
+  for (const char* command : {"status", "doctor", "history"})
     if (path == command) return Json{{"command", command}};
   for (const char* view : {"services", "backends", "refusals", "retries", "bans", "config"})
     if (path == view) return Json{{"command", fmt::format("show {}", view)}};

@@ -131,6 +131,17 @@ Json to_json(const control::ServiceView& view) {
           {"user", view.user}};
 }
 
+Json to_json(const control::HistoryView& view) {
+  const auto counts = [](const auto& list) {
+    Json object = Json::object();
+    for (const auto& [name, begun] : list) object[name] = begun;
+    return object;
+  };
+  return {{"interval_seconds", view.interval.count()},
+          {"services", counts(view.services)},
+          {"backends", counts(view.backends)}};
+}
+
 Json to_json(const control::SessionList& list) {
   Json sessions = Json::array();
   for (const control::SessionView& each : list.sessions) {

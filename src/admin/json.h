@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 
 Json to_json(const control::BackendView& view);
 Json to_json(const control::ServiceView& view);
+Json to_json(const control::HistoryView& view);
 Json to_json(const control::SessionList& list);
 Json to_json(const control::Event& event);
 Json to_json(const control::StatusView& view);

@@ -145,6 +145,10 @@ const std::vector<Command>& table() {
        [](Commands& commands, const Arguments&, const By&, const Answer& answer) {
          answer(good(to_json(commands.backends())));
        }},
+      {"history", false,
+       [](Commands& commands, const Arguments&, const By&, const Answer& answer) {
+         answer(good(to_json(commands.history())));
+       }},
       {"show sessions", false,
        [](Commands& commands, const Arguments& arguments, const By&, const Answer& answer) {
          const std::uint64_t limit = arguments.number("limit", kSessionsDefault);

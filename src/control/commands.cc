@@ -286,6 +286,7 @@ void Commands::restore_services() {
 }
 
 void Commands::resume() {
+  keep_history();
   await_ban_end();
   for (const BackendStatus& each : std::as_const(ground_.world).backends().all())
     if (each.admin.admin == Admin::draining) begin_drain(each.id, milliseconds(0));

@@ -10,6 +10,7 @@
 #include "control/drains.h"
 #include "control/events.h"
 #include "control/health_watch.h"
+#include "control/history.h"
 #include "control/listeners.h"
 #include "control/operator_states.h"
 #include "control/views.h"
@@ -63,6 +64,7 @@ class Commands {
   [[nodiscard]] StatusView status() const;
   [[nodiscard]] std::vector<BackendView> backends() const;
   [[nodiscard]] std::vector<ServiceView> services() const;
+  [[nodiscard]] HistoryView history() const;
   [[nodiscard]] std::string config_text() const;
   [[nodiscard]] std::vector<Event> events(std::chrono::seconds since) const;
   [[nodiscard]] Result<WhyView> why(const std::string& service, const std::string& address) const;
@@ -108,7 +110,7 @@ class Commands {
 
   /// At start, before the first snapshot: what a restart must not forget.
   void restore();
-  /// After it: drains that a restart interrupted.
+  /// After it: drains that a restart interrupted; and history() begins.
   void resume();
 
  private:
@@ -127,6 +129,13 @@ class Commands {
     [[nodiscard]] bool matches(const proxy::Session& session) const;
   };
   [[nodiscard]] Result<Matcher> matcher(const SessionFilter& filter) const;
+
+  /// Counters summed over the workers, by id.
+  struct Totals {
+    std::vector<PairSums> services, backends;
+  };
+  [[nodiscard]] Totals totals() const;
+  void keep_history();
 
   std::string set_backend(BackendId id, Admin admin, std::chrono::milliseconds over, const By& by);
   std::string set_service(const std::string& name, Admin admin, std::chrono::milliseconds over,
@@ -159,6 +168,7 @@ class Commands {
 
   Ground ground_;
   std::uint64_t ban_timer_ = 0;  ///< the last one set; earlier ones do nothing
+  History service_history_, backend_history_;
   WallTime started_{}, reloaded_{};
   std::string reload_error_;
   std::uint64_t reloads_ = 0, reloads_failed_ = 0;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
+#include <string_view>
 #include <utility>
 
 #include "config/nearest.h"
@@ -44,44 +46,75 @@ std::string brakes_of(const balance::Brakes& brakes, std::chrono::nanoseconds no
 
 }  // namespace
 
-std::vector<BackendView> Commands::backends() const {
-  const auto& table = std::as_const(ground_.world).backends();
-  std::vector<PairSums> sums(table.all().size());
+/// One pass over all counters: by service and by backend.
+Commands::Totals Commands::totals() const {
+  Totals totals;
+  totals.services.resize(ground_.world.services());
+  totals.backends.resize(std::as_const(ground_.world).backends().all().size());
   const auto& pairs = ground_.world.pairs();
   for (std::uint32_t pair = 0; pair < pairs.size(); ++pair) {
-    if (!pairs[pair].backend) continue;
-    sums[pairs[pair].backend.value] += ground_.workers.sums(pair);
+    const PairSums sum = ground_.workers.sums(pair);
+    totals.services[pairs[pair].service.value] += sum;
+    if (pairs[pair].backend) totals.backends[pairs[pair].backend.value] += sum;
   }
+  return totals;
+}
+
+/// Again and again: what History::kInterval added.
+void Commands::keep_history() {
+  const Totals now = totals();
+  const auto begun = [this](const std::vector<PairSums>& sums, auto id) {
+    std::vector<std::uint64_t> all(sums.size());
+    for (; id.value < sums.size(); ++id.value)
+      all[id.value] = sums[id.value].sessions + sessions_of(id);
+    return all;
+  };
+  service_history_.add(begun(now.services, ServiceId{0}));
+  backend_history_.add(begun(now.backends, BackendId{0}));
+  ground_.loop.after(History::kInterval, [this] { keep_history(); });
+}
+
+HistoryView Commands::history() const {
+  HistoryView view{.interval = History::kInterval, .services = {}, .backends = {}};
+  for (const config::Service& service : ground_.config.services)
+    view.services.emplace_back(service.name,
+                               service_history_.of(ground_.world.service(service.name).value));
+  for (const BackendStatus& each : std::as_const(ground_.world).backends().all())
+    if (each.configured)
+      view.backends.emplace_back(each.path(), backend_history_.of(each.id.value));
+  return view;
+}
+
+std::vector<BackendView> Commands::backends() const {
+  const BackendTable& table = std::as_const(ground_.world).backends();
+  const Totals sums = totals();
   std::vector<BackendView> views;
   for (const config::Pool& pool : ground_.resolved.pools) {
     for (const config::Backend& backend : pool.backends) {
-      const auto at =
-          std::find_if(table.all().begin(), table.all().end(), [&](const BackendStatus& each) {
-            return each.configured && each.pool_name == pool.name && each.name == backend.name &&
-                   each.address == backend.literal.value_or(Address{});
-          });
-      if (at == table.all().end()) continue;
+      const BackendStatus* const status = table.find(pool.name + "/" + backend.name);
+      if (status == nullptr) continue;
+      const PairSums& sum = sums.backends[status->id.value];
       BackendView view;
       view.pool = pool.name;
-      view.name = at->name;
-      view.host = at->host;
-      view.address = at->address;
-      view.state = at->state();
-      view.admin = name_of(at->admin.admin);
-      view.weight = at->weight();
-      view.weight_configured = at->weight_configured;
+      view.name = status->name;
+      view.host = status->host;
+      view.address = status->address;
+      view.state = status->state();
+      view.admin = name_of(status->admin.admin);
+      view.weight = status->weight();
+      view.weight_configured = status->weight_configured;
       view.tier = backend.tier;
       view.max_sessions = backend.max_sessions;
-      view.sessions = sessions_of(at->id);
-      view.sessions_total = sums[at->id.value].sessions;
-      view.bytes_to_client = sums[at->id.value].to_client;
-      view.bytes_to_backend = sums[at->id.value].to_backend;
-      view.retries = sums[at->id.value].retries;
-      const bool decided = at->admin.admin != Admin::enabled;
-      view.reason = decided ? at->admin.reason : at->health_reason;
-      view.user = decided ? at->admin.user : "";
-      view.since = decided ? at->admin.since : at->health_since;
-      if (const auto* drain = ground_.drains.find({.backend = at->id, .service = {}});
+      view.sessions = sessions_of(status->id);
+      view.sessions_total = sum.sessions;
+      view.bytes_to_client = sum.to_client;
+      view.bytes_to_backend = sum.to_backend;
+      view.retries = sum.retries;
+      const bool decided = status->admin.admin != Admin::enabled;
+      view.reason = decided ? status->admin.reason : status->health_reason;
+      view.user = decided ? status->admin.user : "";
+      view.since = decided ? status->admin.since : status->health_since;
+      if (const auto* drain = ground_.drains.find({.backend = status->id, .service = {}});
           drain != nullptr && drain->over.count() > 0)
         view.closing_for = std::max(
             std::chrono::seconds(0),
@@ -94,7 +127,21 @@ std::vector<BackendView> Commands::backends() const {
 
 std::vector<ServiceView> Commands::services() const {
   const auto& admin = std::as_const(ground_.world).service_admin();
-  const auto& table = std::as_const(ground_.world).backends();
+  const Totals sums = totals();
+  struct Count {
+    unsigned all = 0, up = 0;
+  };
+  std::map<std::string_view, Count> of_pool;
+  for (const BackendStatus& backend : std::as_const(ground_.world).backends().all()) {
+    if (!backend.configured) continue;
+    Count& count = of_pool[backend.pool_name];
+    ++count.all;
+    count.up += takes_sessions(backend);
+  }
+  std::map<std::string_view, std::vector<Address>> listen;
+  for (const Listeners::Open& open : ground_.listeners.open())
+    listen[open.service].push_back(open.address);
+
   std::vector<ServiceView> views;
   for (const config::Service& service : ground_.config.services) {
     const ServiceId id = ground_.world.service(service.name);
@@ -102,8 +149,7 @@ std::vector<ServiceView> Commands::services() const {
     view.name = service.name;
     view.protocol = poise::name_of(service.protocol);
     view.pool = ground_.config.pools[service.pool].name;
-    for (const Listeners::Open& open : ground_.listeners.open())
-      if (open.service == service.name) view.listen.push_back(open.address);
+    view.listen = listen[service.name];
     view.admin = name_of(Admin::enabled);
     if (const auto at = admin.find(service.name); at != admin.end()) {
       view.admin = name_of(at->second.admin);
@@ -112,24 +158,16 @@ std::vector<ServiceView> Commands::services() const {
     }
     view.sessions = sessions_of(id);
     view.max_sessions = service.limits.sessions;
-    const auto& pairs = ground_.world.pairs();
-    for (std::uint32_t pair = 0; pair < pairs.size(); ++pair) {
-      if (pairs[pair].service != id) continue;
-      const PairSums one = ground_.workers.sums(pair);
-      view.sessions_total += one.sessions;
-      view.bytes_to_client += one.to_client;
-      view.bytes_to_backend += one.to_backend;
-    }
+    view.sessions_total = sums.services[id.value].sessions;
+    view.bytes_to_client = sums.services[id.value].to_client;
+    view.bytes_to_backend = sums.services[id.value].to_backend;
     for (std::size_t worker = 0; worker < ground_.workers.size(); ++worker) {
       const ServiceCounters& counters = ground_.workers.counters(worker).services[id.value];
       for (const Counter& counter : counters.refusals) view.refusals += counter.get();
       view.early_talkers += counters.early_talkers.get();
     }
-    for (const BackendStatus& backend : table.all()) {
-      if (!backend.configured || backend.pool_name != view.pool) continue;
-      ++view.backends;
-      view.backends_up += takes_sessions(backend);
-    }
+    view.backends = of_pool[view.pool].all;
+    view.backends_up = of_pool[view.pool].up;
     views.push_back(std::move(view));
   }
   return views;
@@ -447,7 +485,8 @@ void Commands::add_limits(metrics::Facts& facts) const {
   }
   for (const config::Pool& pool : ground_.resolved.pools) {
     for (const config::Backend& backend : pool.backends) {
-      const BackendStatus* status = ground_.world.backends().find(pool.name + "/" + backend.name);
+      const BackendStatus* const status =
+          std::as_const(ground_.world).backends().find(pool.name + "/" + backend.name);
       if (status != nullptr)
         add("backend/" + status->path(), sessions_of(status->id), backend.max_sessions);
     }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control/backend_table.h"
@@ -43,6 +44,12 @@ struct ServiceView {
   std::uint64_t sessions_total = 0, refusals = 0, early_talkers = 0;
   std::uint64_t bytes_to_client = 0, bytes_to_backend = 0;
   unsigned backends = 0, backends_up = 0;
+};
+
+/// Sessions that began in each of the last intervals, oldest first, by service and by "pool/name".
+struct HistoryView {
+  std::chrono::seconds interval{};
+  std::vector<std::pair<std::string, std::vector<std::uint32_t>>> services, backends;
 };
 
 struct SessionView {
