@@ -12,10 +12,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "admin/control_socket.h"
 #include "admin/http_server.h"
+#include "command/import_command.h"
 #include "command/probe_command.h"
 #include "config/load.h"
 #include "config/print.h"
@@ -34,6 +37,7 @@ struct Arguments {
   bool check = false;
   bool strict = false;
   bool print_config = false;
+  std::vector<std::string> import;  ///< from, what
   ProbeArguments probe;
 };
 
@@ -48,12 +52,23 @@ int parse(int argc, char** argv, Arguments& arguments) {
   app.add_flag("--strict", arguments.strict, "With --check: exit 1 when there are warnings");
   app.add_flag("--print-config", arguments.print_config,
                "Print the configuration with every default filled in, without secrets, and exit");
+  app.add_option(
+         "--import", arguments.import,
+         "Print somebody else's configuration as a poise.json, say what could not be carried "
+         "over, and exit: balance \"COMMAND LINE\", haproxy FILE, alteon FILE")
+      ->type_name("FROM WHAT")
+      ->expected(2);
   add_probe_options(app, arguments.probe);
   app.footer(
       "Signals: SIGHUP reads the configuration again and changes what it can without touching a "
       "session; SIGTERM and SIGINT stop accepting and let sessions finish for shutdown.drain; a "
       "second one ends them at once.\n"
       "poised stays in the foreground and logs to stderr.");
+  // balance's command line may begin with an option of its own, which is none of ours.
+  if (argc == 4 && std::string_view(argv[1]) == "--import") {
+    arguments.import = {argv[2], argv[3]};
+    return -1;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -107,6 +122,7 @@ control::Notify service_manager() {
                                .c_str());
           },
       .status = [](const std::string& sentence) { ::sd_notify(0, ("STATUS=" + sentence).c_str()); },
+      .down = {},
       .alive = [] { ::sd_notify(0, "WATCHDOG=1"); }};
 }
 
@@ -150,8 +166,10 @@ int serve(config::Config config, const std::string& config_path,
   // A reload may happen in another folder than the start.
   std::error_code unknown;
   const std::string path = std::filesystem::absolute(config_path, unknown).string();
+  const std::string file = unknown ? config_path : path;
   control::Control control(std::move(config),
-                           {.config_path = unknown ? config_path : path,
+                           {.config_path = file,
+                            .load = [file] { return config::load_file(file); },
                             .state_path = state_path(),
                             .version = POISE_VERSION,
                             .watchdog = watchdog()},
@@ -176,6 +194,8 @@ int serve(config::Config config, const std::string& config_path,
 int main(int argc, char** argv) {
   Arguments arguments;
   if (const int code = parse(argc, argv, arguments); code >= 0) return code;
+  if (!arguments.import.empty())
+    return run_import_command(arguments.import[0], arguments.import[1]);
   if (!arguments.probe.address.empty()) return run_probe_command(arguments.probe);
   config::LoadResult loaded = config::load_file(arguments.config_path);
   if (!loaded.config) {

@@ -268,6 +268,9 @@ void Requests::handle(const Json& request, const Caller& caller, Answer answer) 
   if (named == request.end() || !named->is_string())
     return answer(bad("a request has a \"command\"", kUsage));
   const std::string name = named->get<std::string>();
+  if (const auto own = own_.find(name); own != own_.end())
+    return control_.ask([run = own->second, request, caller, answer = std::move(answer)](
+                            Commands& commands) { run(commands, request, caller, answer); });
   const auto command = std::find_if(table().begin(), table().end(),
                                     [&name](const Command& each) { return each.name == name; });
   if (command == table().end())

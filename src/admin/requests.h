@@ -1,7 +1,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "admin/json.h"
@@ -29,13 +31,19 @@ class Requests {
   /// The text of a line; see above for the rest.
   void handle_line(const std::string& line, const Caller& caller, Answer answer);
 
-  /// All commands, for messages and completion.
+  /// A command of the program's own, beside those that every poised has; `run` is called in
+  /// control's thread. Before the first request.
+  using Own = std::function<void(control::Commands&, const Json& request, const Caller&, Answer)>;
+  void add(std::string name, Own run) { own_[std::move(name)] = std::move(run); }
+
+  /// The commands that every poised has, for messages and completion.
   [[nodiscard]] static std::vector<std::string> commands();
 
   [[nodiscard]] control::Control& control() { return control_; }
 
  private:
   control::Control& control_;
+  std::map<std::string, Own> own_;
 };
 
 }  // namespace poise::admin

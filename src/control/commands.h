@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "config/load.h"
 #include "control/drains.h"
 #include "control/events.h"
 #include "control/health_watch.h"
@@ -42,7 +43,8 @@ class Commands {
     Drains& drains;
     OperatorStates& states;
     HealthWatch& health;
-    std::string config_path;
+    std::string config_path;                   ///< its name in what is said
+    std::function<config::LoadResult()> load;  ///< the configuration a reload takes
     std::string version;
     std::function<void()> publish;  ///< what is said of backends has changed
     std::function<void()> rebuild;  ///< the configuration has

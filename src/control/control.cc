@@ -71,7 +71,11 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
       health_(loop_, log, world_, registries_,
               {.changed = [this] { health_changed(); },
                .renamed = [this] { rebuild(); },
-               .went_down = [this](BackendId id, config::OnDown what) { let_go(id, what); },
+               .went_down =
+                   [this](BackendId id, config::OnDown what) {
+                     let_go(id, what);
+                     if (notify_.down) notify_.down(world_.backends().at(id).path());
+                   },
                .came_back = [this](BackendId id) { drains_.cancel({.backend = id, .down = true}); },
                .happened =
                    [this](const BackendStatus& status, std::string what, std::string reason) {
@@ -100,6 +104,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                  .states = states_,
                  .health = health_,
                  .config_path = about.config_path,
+                 .load = about.load,
                  .version = about.version,
                  .publish = [this] { publish(); },
                  .rebuild = [this] { rebuild(); },

@@ -29,19 +29,21 @@ namespace poise::control {
 
 using std::chrono::milliseconds;
 
-/// What the service manager is told; each may be empty.
+/// What the program that runs us, and through it the service manager, is told; each may be empty.
 struct Notify {
   std::function<void()> ready;  ///< serves; again when a reload is over
   std::function<void()> reloading;
   std::function<void(milliseconds)> stopping;      ///< and may take that long
   std::function<void(const std::string&)> status;  ///< one sentence, when it is another than before
+  std::function<void(const std::string& backend)> down;  ///< "pool/name" went down
   std::function<void()> alive;  ///< control and all workers are; often enough for `About::watchdog`
 };
 
 /// What control can't know by itself.
 struct About {
-  std::string config_path;  ///< read again by a reload
-  std::string state_path;   ///< file of the operators' decisions; empty: they end with the process
+  std::string config_path;                   ///< how what is said names the configuration
+  std::function<config::LoadResult()> load;  ///< reads it again, for a reload
+  std::string state_path;  ///< file of the operators' decisions; empty: they end with the process
   std::string version;
   milliseconds
       watchdog{};  ///< how long the service manager waits for `Notify::alive`; 0: it does not

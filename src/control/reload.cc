@@ -1,11 +1,9 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 #include <utility>
 
 #include "config/difference.h"
-#include "config/load.h"
 #include "control/commands.h"
 #include "control/machine.h"
 
@@ -75,7 +73,7 @@ void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadV
   }
   ReloadView view;
   std::vector<Listeners::Open> opened;
-  config::LoadResult loaded = config::load_file(ground_.config_path);
+  config::LoadResult loaded = ground_.load();
   view.errors = texts(loaded.errors);
   view.warnings = texts(loaded.warnings);
   if (ground_.stopping()) view.errors = {"poised is stopping"};

@@ -146,7 +146,7 @@ class Forwarding(unittest.TestCase):
             sh(f"ipvsadm {line}")
         cls.state = cls.enterClassContext(tempfile.TemporaryDirectory())
         os.environ["STATE_DIRECTORY"] = cls.state
-        hosts = [mailpool.Host(address, name) for name, address in SERVERS.items()]
+        hosts = [mailpool.Host(address, ["ip", "netns", "exec", name]) for name, address in SERVERS.items()]
         cls.servers = cls.enterClassContext(mailpool.MailPool(hosts=hosts))
 
     def setUp(self):

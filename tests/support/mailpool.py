@@ -52,10 +52,11 @@ PORTS = {
 
 
 class Host(typing.NamedTuple):
-    """A network namespace that servers live in, reached at `address`; they listen on all addresses there."""
+    """A network namespace that servers live in, reached at `address`; they listen on all addresses there. `wrap`: the
+    command that runs another one inside."""
 
     address: str
-    namespace: str
+    wrap: list
 
 
 class MailServer:
@@ -65,7 +66,7 @@ class MailServer:
         self.name = name
         self.address = host.address if host else addresses.own_address()
         self._listen = "0.0.0.0" if host else self.address
-        self._wrap = ["ip", "netns", "exec", host.namespace] if host else []
+        self._wrap = host.wrap if host else []
         self.directory = directory / name
         self.mail = self.directory / "mail"
         self._certificate = certificate
