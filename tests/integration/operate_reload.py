@@ -4,15 +4,18 @@ import contextlib
 import copy
 import json
 import pathlib
+import re
 import socket
 import tempfile
 import time
 import unittest
 
 import addresses
+import ctl
 import netns
 import poised as program
 import processes
+from ctl import Ctl
 from poised import SCALE, Poised, balanced
 from smtp_load import Load
 from smtp_server import SmtpServer
@@ -40,6 +43,13 @@ def refused(endpoint):
     except ConnectionRefusedError:
         return True
     return False
+
+
+def bad_configs():
+    """(name, text) of each file in the table of the loader's unit test."""
+    table = (program.ROOT / "tests/unit/config/bad_configs.cc").read_text()
+    found = re.findall(r'\{"(\w+)", Build::complete, (?:R"json\((.*?)\)json"|"((?:[^"\\]|\\.)*)"),', table, re.S)
+    return [(name, raw or plain.encode().decode("unicode_escape")) for name, raw, plain in found]
 
 
 class Reload(unittest.TestCase):
@@ -144,6 +154,42 @@ class Reload(unittest.TestCase):
             poised.config_path.unlink()
             self.assertIn("nothing changed", poised.reload())
             self.assertIn("changes", poised.reload(good))
+
+    def test_no_broken_file_changes_anything_and_each_says_what_check_says(self):
+        """The files that the loader's own test knows; a session is open all the time."""
+        with Ctl() as control:
+            good = self.config(admin=control.admin())
+            with Poised(good) as poised, greeted(poised.endpoint("smtp")) as client:
+                before = control.json("show", "config"), self.listening_inodes(poised.endpoint("smtp")[1])
+                broken = 0
+                for name, text in bad_configs():
+                    poised.rewrite(text)
+                    check = program.run("--check", "-c", str(poised.config_path))
+                    if check.returncode == 0:
+                        continue  # only warnings
+                    with self.subTest(name):
+                        broken += 1
+                        reload = control.run("--json", "reload")
+                        self.assertEqual((2, 1), (check.returncode, reload.returncode))
+                        said = json.loads(reload.stdout)
+                        self.assertFalse(said["done"])
+                        self.assertEqual([], said["changes"])
+                        for kind in ("error", "warning"):
+                            lines = [line.split(": ", 1)[1] for line in check.stderr.splitlines()
+                                     if line.startswith(f"{kind}: ")]
+                            self.assertEqual(lines, said[f"{kind}s"])
+                        self.assertTrue(works(client))
+                self.assertGreater(broken, 100)
+                now = control.json("show", "config"), self.listening_inodes(poised.endpoint("smtp")[1])
+                self.assertEqual(before, now)
+                samples = ctl.metrics(poised)
+                failures = ctl.value(samples, "poise_config_reloads_total", result="failure")
+                self.assertEqual((broken, 0), (failures, ctl.value(samples, "poise_config_reload_successful")))
+                with greeted(poised.endpoint("smtp")) as other:
+                    self.assertTrue(works(other))
+                poised.rewrite(good)
+                self.assertIn("Reloaded: 0 changes", control.done("reload"))
+                self.assertEqual(1, ctl.value(ctl.metrics(poised), "poise_config_reload_successful"))
 
     def test_a_listener_that_cannot_be_opened_changes_nothing(self):
         host = addresses.own_address()
