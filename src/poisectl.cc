@@ -12,6 +12,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "config/nearest.h"
@@ -41,69 +42,66 @@ int no_daemon(const poise::Error& error) {
   return kNoDaemon;
 }
 
+struct Answer {
+  int code = kDone;  ///< not kDone: it has been said why
+  Json result;
+};
+
+Answer get(Client& client, const Json& request) {
+  const auto answer = client.ask(request);
+  if (!answer) return {no_daemon(answer.error()), {}};
+  if (answer->value("ok", false)) return {kDone, (*answer)["result"]};
+  fmt::print(stderr, "poisectl: {}\n", answer->value("error", "refused"));
+  return {answer->value("code", kRefused) == kUsage ? kUsage : kRefused, {}};
+}
+
+Answer get(const Session& session, const Json& request) {
+  Client client = session.client();
+  return get(client, request);
+}
+
 /// Asks; prints the answer by `show`, or as JSON, or why there is none.
 int ask(const Session& session, const Json& request,
         const std::function<std::string(const Json&)>& show) {
-  Client client = session.client();
-  const auto answer = client.ask(request);
-  if (!answer) return no_daemon(answer.error());
-  if (!answer->value("ok", false)) {
-    fmt::print(stderr, "poisectl: {}\n", answer->value("error", "refused"));
-    return answer->value("code", kRefused) == kUsage ? kUsage : kRefused;
-  }
-  const Json& result = (*answer)["result"];
-  if (session.json)
-    fmt::print("{}\n", result.dump(2));
-  else
-    fmt::print("{}", show(result));
-  return kDone;
+  const Answer answer = get(session, request);
+  if (answer.code == kDone)
+    fmt::print("{}", session.json ? answer.result.dump(2) + "\n" : show(answer.result));
+  return answer.code;
 }
 
 int status(const Session& session, bool check) {
-  std::string verdict;
-  const int code = ask(session, {{"command", "status"}}, [&](const Json& result) {
-    verdict = result.value("verdict", "");
-    return check ? result.value("sentence", "") + "\n" : show_status(result, session.screen);
-  });
-  if (code != kDone || !check) return code;
-  if (session.json) {
-    Client client = session.client();
-    if (const auto answer = client.ask({{"command", "status"}}); answer)
-      verdict = (*answer)["result"].value("verdict", "");
-  }
+  const Answer answer = get(session, {{"command", "status"}});
+  if (answer.code != kDone) return answer.code;
+  if (session.json)
+    fmt::print("{}\n", answer.result.dump(2));
+  else if (check)
+    fmt::print("{}\n", answer.result.value("sentence", ""));
+  else
+    fmt::print("{}", show_status(answer.result, session.screen));
+  if (!check) return kDone;
+  const std::string verdict = answer.result.value("verdict", "");
   return verdict == "ok" ? 0 : verdict == "warning" ? 1 : 2;
 }
 
 int reload(const Session& session, bool dry_run, const std::string& reason) {
-  bool done = false;
-  Client client = session.client();
-  const auto answer = client.ask({{"command", "reload"}, {"dry_run", dry_run}, {"reason", reason}});
-  if (!answer) return no_daemon(answer.error());
-  if (!answer->value("ok", false)) {
-    fmt::print(stderr, "poisectl: {}\n", answer->value("error", "refused"));
-    return kRefused;
-  }
-  const Json& result = (*answer)["result"];
-  done = result.value("done", false);
+  const Answer answer =
+      get(session, {{"command", "reload"}, {"dry_run", dry_run}, {"reason", reason}});
+  if (answer.code != kDone) return answer.code;
+  const bool done = answer.result.value("done", false);
   if (session.json)
-    fmt::print("{}\n", result.dump(2));
+    fmt::print("{}\n", answer.result.dump(2));
   else
-    fmt::print(done ? stdout : stderr, "{}", show_reload(result, dry_run, session.screen));
+    fmt::print(done ? stdout : stderr, "{}", show_reload(answer.result, dry_run, session.screen));
   return done ? kDone : kRefused;
 }
 
 /// Exits 1 when what was seen is not good, as poised --probe does.
 int probe_now(const Session& session, const std::string& backend, bool deep) {
-  Client client = session.client();
-  const auto answer = client.ask({{"command", "probe"}, {"backend", backend}, {"deep", deep}});
-  if (!answer) return no_daemon(answer.error());
-  if (!answer->value("ok", false)) {
-    fmt::print(stderr, "poisectl: {}\n", answer->value("error", "refused"));
-    return kRefused;
-  }
-  const Json& result = (*answer)["result"];
-  fmt::print("{}", session.json ? result.dump(2) + "\n" : show_probe(result, session.screen));
-  return result.value("good", false) ? kDone : kRefused;
+  const Answer answer = get(session, {{"command", "probe"}, {"backend", backend}, {"deep", deep}});
+  if (answer.code != kDone) return answer.code;
+  fmt::print("{}", session.json ? answer.result.dump(2) + "\n"
+                                : show_probe(answer.result, session.screen));
+  return answer.result.value("good", false) ? kDone : kRefused;
 }
 
 // ---- wait ----
@@ -134,9 +132,9 @@ int wait_for(const Session& session, const std::string& target, const std::strin
   Client client = session.client();
   const auto end = Clock::now() + std::chrono::duration<double>(timeout);
   for (;;) {
-    const auto answer = client.ask({{"command", "show backends"}});
-    if (!answer) return no_daemon(answer.error());
-    const Json backends = matching((*answer)["result"], target);
+    const Answer answer = get(client, {{"command", "show backends"}});
+    if (answer.code != kDone) return answer.code;
+    const Json backends = matching(answer.result, target);
     if (backends.empty()) {
       // The daemon knows what is near.
       const auto refusal = client.ask({{"command", "show sessions"}, {"backend", target}});
@@ -171,9 +169,9 @@ int top(const Session& session, double interval, unsigned count, bool plain) {
     Json answers[3];
     const char* const commands[] = {"status", "show services", "show backends"};
     for (std::size_t i = 0; i < 3; ++i) {
-      const auto answer = client.ask({{"command", commands[i]}});
-      if (!answer) return no_daemon(answer.error());
-      answers[i] = (*answer)["result"];
+      Answer answer = get(client, {{"command", commands[i]}});
+      if (answer.code != kDone) return answer.code;
+      answers[i] = std::move(answer.result);
     }
     const auto now = Clock::now();
     const double seconds = turn == 0 ? 0 : std::chrono::duration<double>(now - last).count();

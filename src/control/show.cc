@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "config/nearest.h"
@@ -467,6 +468,9 @@ Result<StickyList> Commands::sticky(const SessionFilter& filter, std::size_t at_
            .idle = entry.idle});
     });
   }
+  std::sort(list.entries.begin(), list.entries.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.pool, a.source) < std::tie(b.pool, b.source);
+  });
   return list;
 }
 

@@ -18,6 +18,11 @@ std::uint64_t count(const Json& object, const char* key) {
   return object.value(key, std::uint64_t{0});
 }
 
+/// Sessions that ended and those that are open.
+std::uint64_t began(const Json& object) {
+  return count(object, "sessions_total") + count(object, "sessions");
+}
+
 std::string per_second(double rate) {
   return rate < 0 ? "-" : fmt::format("{:.1f}", rate);
 }
@@ -49,59 +54,47 @@ double Top::rate(const std::string& key, std::uint64_t total, double seconds) {
   return rate;
 }
 
+/// One row, of a service or a backend. `trouble`: the key of what went wrong there.
+std::vector<Table::Cell> Top::row(const Json& object, const std::string& name,
+                                  const std::string& state, const char* trouble, double seconds) {
+  const double fresh = rate(name, began(object), seconds);
+  return {name,
+          {state, colour_of_state(state)},
+          std::to_string(count(object, "sessions")),
+          per_second(fresh),
+          bytes_per_second(rate(name + " <", count(object, "bytes_to_client"), seconds)),
+          bytes_per_second(rate(name + " >", count(object, "bytes_to_backend"), seconds)),
+          std::to_string(count(object, trouble)),
+          sparkline(rates_[name])};
+}
+
 std::string Top::screen(const Json& status, const Json& services, const Json& backends,
                         double seconds, const Screen& screen) {
-  std::string out = show_status(status, screen) + "\n";
-  Table by_service({{"SERVICE", false, 100},
-                    {"STATE", false, 90},
-                    {"SESSIONS", true, 95},
-                    {"NEW/S", true, 94},
-                    {"TO CLIENTS/S", true, 50},
-                    {"TO BACKENDS/S", true, 49},
-                    {"REFUSED", true, 80},
-                    {"NEW/S LATELY", false, 60}});
-  for (const Json& each : services) {
-    const std::string name = each.value("name", ""), key = "service " + name;
-    const std::string admin = each.value("admin", "");
-    const double fresh = rate(key, count(each, "sessions_total"), seconds);
-    by_service.add({name,
-                    {admin, colour_of_state(admin)},
-                    std::to_string(count(each, "sessions")),
-                    per_second(fresh),
-                    bytes_per_second(rate(key + " <", count(each, "bytes_to_client"), seconds)),
-                    bytes_per_second(rate(key + " >", count(each, "bytes_to_backend"), seconds)),
-                    std::to_string(count(each, "refusals")),
-                    sparkline(rates_[key])});
-  }
-  Table by_backend({{"BACKEND", false, 100},
-                    {"STATE", false, 90},
-                    {"SESSIONS", true, 95},
-                    {"NEW/S", true, 94},
-                    {"TO CLIENTS/S", true, 50},
-                    {"TO BACKENDS/S", true, 49},
-                    {"RETRIES", true, 80},
-                    {"NEW/S LATELY", false, 60}});
-  for (const Json& each : backends) {
-    const std::string name = each.value("pool", "") + "/" + each.value("name", "");
-    const std::string key = "backend " + name, state = each.value("state", "");
-    const double fresh = rate(key, count(each, "sessions_total"), seconds);
-    by_backend.add({name,
-                    {state, colour_of_state(state)},
-                    std::to_string(count(each, "sessions")),
-                    per_second(fresh),
-                    bytes_per_second(rate(key + " <", count(each, "bytes_to_client"), seconds)),
-                    bytes_per_second(rate(key + " >", count(each, "bytes_to_backend"), seconds)),
-                    std::to_string(count(each, "retries")),
-                    sparkline(rates_[key])});
-  }
-  return out + by_service.text(screen) + "\n" + by_backend.text(screen);
+  const auto table = [](const char* what, const char* trouble) {
+    return Table({{what, false, 100},
+                  {"STATE", false, 90},
+                  {"SESSIONS", true, 95},
+                  {"NEW/S", true, 94},
+                  {"TO CLIENTS/S", true, 50},
+                  {"TO BACKENDS/S", true, 49},
+                  {trouble, true, 80},
+                  {"NEW/S LATELY", false, 60}});
+  };
+  Table by_service = table("SERVICE", "REFUSED"), by_backend = table("BACKEND", "RETRIES");
+  for (const Json& each : services)
+    by_service.add(row(each, each.value("name", ""), each.value("admin", ""), "refusals", seconds));
+  for (const Json& each : backends)  // a slash, which no service has in its name
+    by_backend.add(row(each, each.value("pool", "") + "/" + each.value("name", ""),
+                       each.value("state", ""), "retries", seconds));
+  return show_status(status, screen) + "\n" + by_service.text(screen) + "\n" +
+         by_backend.text(screen);
 }
 
 std::string Top::line(const std::string& time, const Json& services, const Json& backends,
                       double seconds) {
   std::uint64_t total = 0, open = 0, failures = 0;
   for (const Json& each : services) {
-    total += count(each, "sessions_total");
+    total += began(each);
     open += count(each, "sessions");
     failures += count(each, "refusals");
   }
@@ -110,9 +103,10 @@ std::string Top::line(const std::string& time, const Json& services, const Json&
   if (fresh < 0) return "";
   const double came = fresh * seconds, went_wrong = failed * seconds;
   const double scale = std::max(1.0, (came + went_wrong) / static_cast<double>(kBarMax));
-  return fmt::format("{} {:8.1f}/s {:6} open {}{}\n", time, fresh, open,
-                     std::string(static_cast<std::size_t>(came / scale + 0.5), '*'),
-                     std::string(static_cast<std::size_t>(went_wrong / scale + 0.5), '-'));
+  const std::string bar = std::string(static_cast<std::size_t>(came / scale + 0.5), '*') +
+                          std::string(static_cast<std::size_t>(went_wrong / scale + 0.5), '-');
+  return fmt::format("{} {:8.1f}/s {:6} open{}{}\n", time, fresh, open, bar.empty() ? "" : " ",
+                     bar);
 }
 
 }  // namespace poise::ctl

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "ctl/client.h"
 #include "ctl/table.h"
@@ -25,6 +26,8 @@ class Top {
                    double seconds);
 
  private:
+  std::vector<Table::Cell> row(const Json& object, const std::string& name,
+                               const std::string& state, const char* trouble, double seconds);
   /// Per second since the last call for `key`; negative the first time.
   double rate(const std::string& key, std::uint64_t total, double seconds);
 
