@@ -210,6 +210,11 @@ void Session::connect_next(Core& core) {
     // Who comes later does not overtake those who wait.
     if (tried.empty() && queues && service.waiters->anyone()) return join_queue(core);
     const balance::Pick pick = choose(core, tried);
+    // A try that our own side failed ends here; turn_to() leaves the others.
+    const bool goes_on = pick.result == balance::PickResult::chosen ||
+                         (pick.result == balance::PickResult::full && queues);
+    if (goes_on && !tried.empty() && core.tries[tries_].last_outcome == TryOutcome::local)
+      note_retry(core);
     switch (pick.result) {
       case balance::PickResult::chosen:
         break;
@@ -610,8 +615,9 @@ bool Session::try_another(Core& core) {
 
 /// The backend that failed is left for another try.
 void Session::note_retry(Core& core) {
-  const auto reason = static_cast<std::size_t>(core.tries[tries_].last_outcome);
-  core.counters.pairs[pair_].retries[reason].add();
+  TryOutcome& reason = core.tries[tries_].last_outcome;
+  core.counters.pairs[pair_].retries[static_cast<std::size_t>(reason)].add();
+  reason = TryOutcome::ok;  // counted
   release_backend(core);
 }
 
