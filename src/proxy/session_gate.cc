@@ -376,6 +376,8 @@ void Session::on_connect(Core& core, std::int32_t res) {
   receive(core, Direction::to_client);
   if (!service.gate) return begin_relaying(core);
   deadline_ = core.tick + ticks(service.greeting.timeout);
+  // The timer stands at the connect's deadline and goes on from there; an earlier one it is told.
+  if (service.greeting.timeout < service.timeouts.connect) core.wheel.set(slot_, deadline_);
   const Relay& relay = at(Direction::to_backend);
   if (is_implicit_tls(service.protocol)) return pass_hello(core);
   if (relay.held_bytes > 0 && service.early_talk == config::EarlyTalk::pass) begin_relaying(core);

@@ -271,6 +271,21 @@ class Gate(unittest.TestCase):
             refused = [line for line in poised.events("session") if line.get("refusal")]
             self.assertEqual([], refused)
 
+    def test_a_greeting_timeout_below_the_connects_holds(self):
+        """The next server is asked after greeting.timeout, not only when the connect's own time is over."""
+        with bad_server.BadServer(bad_server.silence) as silent, LoadServer() as good:
+            config = balanced(
+                {"smtp": ("smtp", [silent.endpoint, good.endpoint])},
+                service={"greeting": {"timeout": "500ms", "budget": "60s"}, "timeouts": {"connect": "30s"}},
+            )
+            with Poised(config) as poised:
+                for _ in range(3):
+                    with socket.create_connection(poised.endpoint("smtp"), 15) as client:
+                        self.assertEqual(b"220", client.recv(4096)[:3])
+                        client.sendall(b"QUIT\r\n")
+                tried = [line["tries"] for line in poised.sessions(at_least=3)]
+            self.assertIn("be1:silent,be2:ok", tried)
+
     def test_a_silent_server_never_keeps_more_than_max_pending_waiting(self):
         """Clients come a few at a time, so that the good server always has fewer waiting; half of their turns are the
         silent one's, and it gets 32 of them."""
