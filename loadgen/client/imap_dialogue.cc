@@ -10,31 +10,15 @@
 
 namespace poise::loadgen {
 
-void ImapClientDialogue::command(Command command, std::string_view text, ClientWire& wire) {
-  command_ = command;
-  wire.ask(command);
-  wire.out.append(fmt::format("a{} {}\r\n", ++tag_, text));
+std::string ImapClientDialogue::prefix() {
+  return fmt::format("a{} ", ++tag_);
 }
 
-void ImapClientDialogue::receive(std::string_view bytes, ClientWire& wire) {
-  while (state_ != State::done && state_ != State::failed) {
-    if (literal_left_ > 0) {
-      const std::uint64_t taken = std::min<std::uint64_t>(literal_left_, bytes.size());
-      bytes.remove_prefix(taken);
-      literal_left_ -= taken;
-      if (literal_left_ > 0) return;
-    }
-    std::string_view line;
-    switch (lines_.next(bytes, line)) {
-      case mail::LineReader::Status::more:
-        return;
-      case mail::LineReader::Status::too_long:
-        return fail(state_ == State::greeting ? Failure::greeting_junk : Failure::junk);
-      case mail::LineReader::Status::line:
-        on_line(line, wire);
-    }
-    if (wire.start_tls) return;
-  }
+bool ImapClientDialogue::take_body(std::string_view& bytes, ClientWire&) {
+  const std::uint64_t taken = std::min<std::uint64_t>(literal_left_, bytes.size());
+  bytes.remove_prefix(taken);
+  literal_left_ -= taken;
+  return literal_left_ == 0;
 }
 
 void ImapClientDialogue::on_line(std::string_view line, ClientWire& wire) {
@@ -80,22 +64,14 @@ void ImapClientDialogue::on_greeting(std::string_view line, ClientWire& wire) {
     case mail::GreetingClass::none:
       return fail(Failure::greeting_junk);
   }
-  state_ = State::talking;
-  if (script_.tls == Tls::starttls) return command(Command::starttls, "STARTTLS", wire);
-  log_in(wire);
+  begin(wire);
 }
 
-void ImapClientDialogue::secured(ClientWire& wire) {
-  lines_ = mail::LineReader(kMaxLineBytes);
-  log_in(wire);
-}
-
-void ImapClientDialogue::log_in(ClientWire& wire) {
-  if (script_.connect_only) return command(Command::quit, "LOGOUT", wire);
-  command(Command::login,
-          fmt::format("LOGIN {} {}", imap_quoted(login_name(script_, session_)),
-                      imap_quoted(script_.password)),
-          wire);
+void ImapClientDialogue::say_login(ClientWire& wire) {
+  ask(Command::login,
+      fmt::format("LOGIN {} {}", imap_quoted(login_name(script_, session_)),
+                  imap_quoted(script_.password)),
+      wire);
 }
 
 void ImapClientDialogue::on_continuation(ClientWire& wire) {
@@ -119,21 +95,16 @@ void ImapClientDialogue::resume(ClientWire& wire) {
     wire.out.append("DONE\r\n");
     return;
   }
-  waiting_ = false;
-  next_action(wire);
+  LineClientDialogue::resume(wire);
 }
 
 void ImapClientDialogue::on_tagged(std::string_view result, ClientWire& wire) {
-  if (command_ == Command::quit) {
-    wire.answer(Command::quit);
-    state_ = is_leaving() ? State::failed : State::done;
-    return;
-  }
+  if (command_ == Command::quit) return finish(wire);
   if (!same_word(result, "OK")) {
     id_.clear();
     wire.refuse(command_);
     note_failure(Failure::denied, std::string(result));
-    return command(Command::quit, "LOGOUT", wire);
+    return say_goodbye(wire);
   }
   wire.answer(command_);
   if (command_ == Command::starttls) {
@@ -145,48 +116,46 @@ void ImapClientDialogue::on_tagged(std::string_view result, ClientWire& wire) {
   next_action(wire);
 }
 
-void ImapClientDialogue::next_action(ClientWire& wire) {
-  while (next_ < script_.actions.size()) {
-    const Action& action = script_.actions[next_++];
-    switch (action.verb) {
-      case Action::Verb::select:
-        return command(Command::select, "SELECT INBOX", wire);
-      case Action::Verb::status:
-        return command(Command::status, "STATUS INBOX (MESSAGES UNSEEN)", wire);
-      case Action::Verb::search:
-        return command(Command::search, "SEARCH UNSEEN", wire);
-      case Action::Verb::fetch:
-        if (exists_ == 0) continue;
-        return command(Command::fetch, fmt::format("FETCH {} BODY.PEEK[]", cursor_++ % exists_ + 1),
-                       wire);
-      case Action::Verb::append:
-        header_.clear();
-        id_ = messages_.next(header_, {});
-        return command(
-            Command::append,
-            fmt::format("APPEND INBOX {{{}}}", header_.size() + messages_.plain_body(id_).size()),
-            wire);
-      case Action::Verb::idle:
-        idle_ = action.time;
-        return command(Command::idle, "IDLE", wire);
-      case Action::Verb::noop:
-        return command(Command::noop, "NOOP", wire);
-      case Action::Verb::wait:
-        if (action.time == 0) continue;
-        waiting_ = true;
-        wire.wait = action.time;
-        return;
-      case Action::Verb::message:
-      case Action::Verb::rset:
-      case Action::Verb::stat:
-      case Action::Verb::list:
-      case Action::Verb::uidl:
-      case Action::Verb::retr:
-      case Action::Verb::dele:
-        continue;  // other protocols': add_action refuses them
-    }
+bool ImapClientDialogue::perform(const Action& action, ClientWire& wire) {
+  switch (action.verb) {
+    case Action::Verb::select:
+      ask(Command::select, "SELECT INBOX", wire);
+      return true;
+    case Action::Verb::status:
+      ask(Command::status, "STATUS INBOX (MESSAGES UNSEEN)", wire);
+      return true;
+    case Action::Verb::search:
+      ask(Command::search, "SEARCH UNSEEN", wire);
+      return true;
+    case Action::Verb::fetch:
+      if (exists_ == 0) return false;
+      ask(Command::fetch, fmt::format("FETCH {} BODY.PEEK[]", cursor_++ % exists_ + 1), wire);
+      return true;
+    case Action::Verb::append:
+      header_.clear();
+      id_ = messages_.next(header_, {});
+      ask(Command::append,
+          fmt::format("APPEND INBOX {{{}}}", header_.size() + messages_.plain_body(id_).size()),
+          wire);
+      return true;
+    case Action::Verb::idle:
+      idle_ = action.time;
+      ask(Command::idle, "IDLE", wire);
+      return true;
+    case Action::Verb::noop:
+      ask(Command::noop, "NOOP", wire);
+      return true;
+    case Action::Verb::wait:
+    case Action::Verb::message:
+    case Action::Verb::rset:
+    case Action::Verb::stat:
+    case Action::Verb::list:
+    case Action::Verb::uidl:
+    case Action::Verb::retr:
+    case Action::Verb::dele:
+      break;  // other protocols': add_action refuses them
   }
-  command(Command::quit, "LOGOUT", wire);
+  return false;
 }
 
 }  // namespace poise::loadgen

@@ -5,39 +5,28 @@
 #include <string_view>
 #include <vector>
 
-#include "loadgen/client/dialogue.h"
+#include "loadgen/client/line_dialogue.h"
 #include "mail/dot_stuffing.h"
-#include "mail/line_reader.h"
 
 namespace poise::loadgen {
 
 /// A POP3 client: [STLS,] USER, PASS, the script's actions, QUIT. What is not there (the mailbox is
 /// empty, or all of it deleted) is not asked for, which is no failure.
-class Pop3ClientDialogue : public ClientDialogue {
+class Pop3ClientDialogue : public LineClientDialogue {
  public:
   Pop3ClientDialogue(const Script& script, std::uint64_t session)
-      : script_(script), session_(session), cursor_(session) {}
-  void receive(std::string_view bytes, ClientWire& wire) override;
-  void secured(ClientWire& wire) override;
-  void resume(ClientWire& wire) override;
+      : LineClientDialogue(script, session, kWords), cursor_(session) {}
 
  private:
-  static constexpr std::size_t kMaxLineBytes = 8192;
+  static constexpr Words kWords{"STLS", "QUIT", 8192};
 
-  void on_status(std::string_view line, ClientWire& wire);
-  void after_body(ClientWire& wire);
-  void next_action(ClientWire& wire);
-  void log_in(ClientWire& wire);
+  void on_line(std::string_view line, ClientWire& wire) override;
+  bool take_body(std::string_view& bytes, ClientWire& wire) override;
+  void say_login(ClientWire& wire) override;
+  bool perform(const Action& action, ClientWire& wire) override;
   bool pick();
-  void command(Command command, std::string_view line, ClientWire& wire);
 
-  const Script& script_;
-  std::uint64_t session_;
-  mail::LineReader lines_{kMaxLineBytes};
   mail::DotReader dots_;
-  Command command_ = Command::greeting;
-  std::size_t next_ = 0;  ///< of the script's actions
-  bool waiting_ = false;
   bool in_body_ = false;  ///< the lines of a multi-line answer are coming
   std::uint64_t count_ = 0;
   std::uint64_t cursor_;      ///< which message comes next, modulo how many there are

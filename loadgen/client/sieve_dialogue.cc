@@ -6,28 +6,6 @@
 
 namespace poise::loadgen {
 
-void SieveClientDialogue::command(Command command, std::string_view line, ClientWire& wire) {
-  command_ = command;
-  wire.ask(command);
-  wire.out.append(line);
-  wire.out.append("\r\n");
-}
-
-void SieveClientDialogue::receive(std::string_view bytes, ClientWire& wire) {
-  while (state_ != State::done && state_ != State::failed) {
-    std::string_view line;
-    switch (lines_.next(bytes, line)) {
-      case mail::LineReader::Status::more:
-        return;
-      case mail::LineReader::Status::too_long:
-        return fail(state_ == State::greeting ? Failure::greeting_junk : Failure::junk);
-      case mail::LineReader::Status::line:
-        on_line(line, wire);
-    }
-    if (wire.start_tls) return;
-  }
-}
-
 void SieveClientDialogue::on_line(std::string_view line, ClientWire& wire) {
   const bool greeting = command_ == Command::greeting;
   // A capability: "NAME" "value". The server's name is in the first one of most.
@@ -47,60 +25,42 @@ void SieveClientDialogue::on_line(std::string_view line, ClientWire& wire) {
   }
   // A second NO, to LOGOUT, would be answered by another for ever.
   if (!same_word(word, "NO") || greeting || waiting_ || command_ == Command::quit)
-    return fail(greeting ? Failure::greeting_junk : Failure::junk);
+    return fail_with_junk();
   if (command_ == Command::tls) return fail(Failure::junk);
   wire.refuse(command_);
   note_failure(Failure::denied, "NO");
-  command(Command::quit, "LOGOUT", wire);
+  say_goodbye(wire);
 }
 
 void SieveClientDialogue::on_ok(ClientWire& wire) {
   if (waiting_) return fail(Failure::junk);
-  if (command_ == Command::greeting) {
-    state_ = State::talking;
-    if (script_.tls == Tls::starttls) return command(Command::starttls, "STARTTLS", wire);
-    return log_in(wire);
-  }
+  if (command_ == Command::greeting) return begin(wire);
   if (command_ == Command::tls) return log_in(wire);  // RFC 5804 2.2: capabilities again, unasked
+  if (command_ == Command::quit) return finish(wire);
   wire.answer(command_);
-  if (command_ == Command::starttls) {
+  if (command_ == Command::starttls)
     wire.start_tls = true;
-  } else if (command_ == Command::quit) {
-    state_ = is_leaving() ? State::failed : State::done;
-  } else {
+  else
     next_action(wire);
-  }
 }
 
 void SieveClientDialogue::secured(ClientWire&) {
-  lines_ = mail::LineReader(kMaxLineBytes);
+  forget_input();
   command_ = Command::tls;
 }
 
-void SieveClientDialogue::resume(ClientWire& wire) {
-  waiting_ = false;
-  next_action(wire);
-}
-
-void SieveClientDialogue::log_in(ClientWire& wire) {
-  if (script_.connect_only) return command(Command::quit, "LOGOUT", wire);
+void SieveClientDialogue::say_login(ClientWire& wire) {
   if (!script_.auth) return next_action(wire);
-  command(Command::auth,
-          fmt::format("AUTHENTICATE \"PLAIN\" \"{}\"",
-                      base64_plain(login_name(script_, session_), script_.password)),
-          wire);
+  ask(Command::auth,
+      fmt::format("AUTHENTICATE \"PLAIN\" \"{}\"",
+                  base64_plain(login_name(script_, session_), script_.password)),
+      wire);
 }
 
-void SieveClientDialogue::next_action(ClientWire& wire) {
-  while (next_ < script_.actions.size()) {
-    const Action& action = script_.actions[next_++];
-    if (action.verb == Action::Verb::noop) return command(Command::noop, "NOOP", wire);
-    if (action.time == 0) continue;
-    waiting_ = true;
-    wire.wait = action.time;
-    return;
-  }
-  command(Command::quit, "LOGOUT", wire);
+bool SieveClientDialogue::perform(const Action& action, ClientWire& wire) {
+  if (action.verb != Action::Verb::noop) return false;  // others': add_action refuses them
+  ask(Command::noop, "NOOP", wire);
+  return true;
 }
 
 }  // namespace poise::loadgen

@@ -3,36 +3,25 @@
 #include <cstdint>
 #include <string_view>
 
-#include "loadgen/client/dialogue.h"
-#include "mail/line_reader.h"
+#include "loadgen/client/line_dialogue.h"
 
 namespace poise::loadgen {
 
 /// A ManageSieve client (RFC 5804): greeting with its capabilities, [STARTTLS, capabilities again,]
 /// [AUTHENTICATE PLAIN,] NOOPs, LOGOUT.
-class SieveClientDialogue : public ClientDialogue {
+class SieveClientDialogue : public LineClientDialogue {
  public:
   SieveClientDialogue(const Script& script, std::uint64_t session)
-      : script_(script), session_(session) {}
-  void receive(std::string_view bytes, ClientWire& wire) override;
+      : LineClientDialogue(script, session, kWords) {}
   void secured(ClientWire& wire) override;
-  void resume(ClientWire& wire) override;
 
  private:
-  static constexpr std::size_t kMaxLineBytes = 8192;
+  static constexpr Words kWords{"STARTTLS", "LOGOUT", 8192};
 
-  void on_line(std::string_view line, ClientWire& wire);
+  void on_line(std::string_view line, ClientWire& wire) override;
   void on_ok(ClientWire& wire);
-  void log_in(ClientWire& wire);
-  void next_action(ClientWire& wire);
-  void command(Command command, std::string_view line, ClientWire& wire);
-
-  const Script& script_;
-  std::uint64_t session_;
-  mail::LineReader lines_{kMaxLineBytes};
-  Command command_ = Command::greeting;
-  std::size_t next_ = 0;  ///< of the script's actions
-  bool waiting_ = false;
+  void say_login(ClientWire& wire) override;
+  bool perform(const Action& action, ClientWire& wire) override;
 };
 
 }  // namespace poise::loadgen
