@@ -144,8 +144,8 @@ std::vector<std::string> read_workload_file(const std::string& path, RunPlan& pl
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
-  if (!file) return {"cannot be read"};
-  return read_workload(text.str(), plan);
+  if (!file) return {path + ": cannot be read"};
+  return read_workload(text.str(), path, plan);
 }
 
 /// What the options say goes before what the file says, if it was given at all.
@@ -188,15 +188,13 @@ RunPlan make_plan(const RunOptions& options, const CLI::App& command) {
   } else {
     const std::vector<std::string> problems = read_workload_file(options.workload, plan);
     std::string all;
-    for (const std::string& problem : problems)
-      all += fmt::format("\n{}: {}", options.workload, problem);
+    for (const std::string& problem : problems) all += "\n" + problem;
     if (!all.empty()) refuse("--workload", all);
   }
   if (!options.targets.empty()) plan.targets.clear();
   for (const std::string& text : options.targets) {
-    const Result<Target> target = parse_target(text);
-    if (!target) refuse("--target", target.error().text());
-    plan.targets.push_back(*target);
+    if (const Result<void> added = add_target(text, plan.targets); !added)
+      refuse("--target", added.error().text());
   }
   if (!options.sources.empty()) plan.sources.clear();
   for (const std::string& text : options.sources) {
@@ -207,6 +205,7 @@ RunPlan make_plan(const RunOptions& options, const CLI::App& command) {
   plan.run_id = options.run_id.empty() ? random_run_id() : options.run_id;
   add_pace(options, command, plan.pace);
   add_choice(options, command, plan);
+  settle_targets(plan);
   if (const Result<void> checked = check_plan(plan); !checked)
     throw CLI::ValidationError(checked.error().text());
   return plan;

@@ -26,6 +26,7 @@ inline constexpr std::array<std::string_view, 5> kChoiceNames{"turns", "single",
 struct Target {
   Address address;
   unsigned preference = 10;  ///< mx: lower is better
+  bool further = false;      ///< another address of the name that the target before it has
 };
 
 struct ChoiceSettings {

@@ -19,7 +19,7 @@ std::uint32_t as_number(const Address& address) {
 
 }  // namespace
 
-Result<Target> parse_target(std::string_view text) {
+Result<void> add_target(std::string_view text, std::vector<Target>& targets) {
   Target target;
   std::string_view where = text;
   if (const std::size_t at = text.rfind('@'); at != std::string_view::npos) {
@@ -29,11 +29,22 @@ Result<Target> parse_target(std::string_view text) {
     target.preference = static_cast<unsigned>(*preference);
     where = text.substr(0, at);
   }
-  const Result<Address> address = parse_address(where);
-  if (!address) return address.error();
-  if (address->port == 0) return Error{std::string(text), "nobody listens on port 0"};
-  target.address = *address;
-  return target;
+  const Result<std::vector<Address>> addresses = resolve(where);
+  if (!addresses) return addresses.error();
+  if (addresses->front().port == 0) return Error{std::string(text), "nobody listens on port 0"};
+  for (const Address& address : *addresses) {
+    target.address = address;
+    targets.push_back(target);
+    target.further = true;
+  }
+  return {};
+}
+
+void settle_targets(RunPlan& plan) {
+  if (plan.choice.choice == Choice::dns_rr || plan.choice.choice == Choice::mx) return;
+  const auto is_further = [](const Target& target) { return target.further; };
+  std::erase_if(plan.targets, is_further);
+  for (Block& block : plan.blocks) std::erase_if(block.targets, is_further);
 }
 
 Result<void> add_sources(std::string_view text, std::vector<Address>& sources) {

@@ -23,10 +23,11 @@ namespace poise::loadgen {
 ///     "mix": {"sender": 3, "poller": 1}        // of four sessions one polls
 ///   }
 ///
-/// Returns everything wrong with it, each a line that begins with where it is (RFC 6901) and says
-/// what to do: an unknown key is answered with the nearest one. Empty: `plan` is whole, but for
+/// Returns everything wrong with it in poised's own form, `FILE:LINE:COLUMN: /blocks/a/size: ...`:
+/// what was expected, and for an unknown key the nearest one. Empty: `plan` is whole, but for
 /// targets, times and TLS contexts that the command line may add.
-std::vector<std::string> read_workload(std::string_view text, RunPlan& plan);
+std::vector<std::string> read_workload(std::string_view text, const std::string& file,
+                                       RunPlan& plan);
 
 /// What a run needs at the end, from file or command line. The first fault, in words.
 Result<void> check_plan(const RunPlan& plan);

@@ -14,6 +14,12 @@
 namespace poise::loadgen {
 
 Result<Address> parse_address(std::string_view text) {
+  const Result<std::vector<Address>> addresses = resolve(text);
+  if (!addresses) return addresses.error();
+  return addresses->front();
+}
+
+Result<std::vector<Address>> resolve(std::string_view text) {
   const auto wrong = [&](std::string_view what) {
     return Error{std::string(text), std::string(what)};
   };
@@ -32,18 +38,21 @@ Result<Address> parse_address(std::string_view text) {
       return wrong("write an IPv6 address as [ADDRESS]:PORT");
     host = host.substr(1, host.size() - 2);
   }
-  if (const auto literal = Address::from_ip(host, port)) return *literal;
+  if (const auto literal = Address::from_ip(host, port)) return std::vector<Address>{*literal};
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   const int error = getaddrinfo(std::string(host).c_str(), nullptr, &hints, &found);
   if (error != 0) return wrong(fmt::format("cannot resolve {}: {}", host, gai_strerror(error)));
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, &freeaddrinfo);
-  sockaddr_storage storage{};
-  std::memcpy(&storage, found->ai_addr, found->ai_addrlen);
-  Address address = Address::from_sockaddr(storage);
-  address.port = port;
-  return address;
+  std::vector<Address> addresses;
+  for (const addrinfo* one = found; one; one = one->ai_next) {
+    sockaddr_storage storage{};
+    std::memcpy(&storage, one->ai_addr, one->ai_addrlen);
+    addresses.push_back(Address::from_sockaddr(storage));
+    addresses.back().port = port;
+  }
+  return addresses;
 }
 
 Result<net::Fd> open_server(const Address& address, bool bind_only) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "net/fd.h"
 #include "poise/address.h"
@@ -17,6 +18,8 @@ namespace poise::loadgen {
 /// "127.0.0.1:2501", "[::1]:2501", "localhost:25", ":2501" (127.0.0.1). A name is resolved now, its
 /// first address taken.
 Result<Address> parse_address(std::string_view text);
+/// The same with all addresses of a name, in the resolver's order; never empty.
+Result<std::vector<Address>> resolve(std::string_view text);
 
 /// Bound with SO_REUSEADDR and, unless `bind_only` (connections to it are then refused), listening.
 /// Non-blocking.

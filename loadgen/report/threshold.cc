@@ -9,8 +9,9 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "config/document.h"
+#include "config/nearest.h"
 #include "loadgen/report/command.h"
-#include "loadgen/text/nearest.h"
 #include "loadgen/text/times.h"
 
 namespace poise::loadgen {
@@ -94,7 +95,9 @@ Result<Threshold> parse_threshold(std::string_view text, const std::vector<std::
   for (const Figure& figure : kFigures) names.emplace_back(figure.name);
   if (std::find(names.begin(), names.end(), threshold.figure) == names.end()) {
     for (const std::string_view one : kPercentiles) names.emplace_back(one);
-    return wrong(fmt::format("no figure {}{}", threshold.figure, suggest(threshold.figure, names)));
+    return wrong(fmt::format("no figure {}{} (known: {})", config::quote(threshold.figure),
+                             config::did_you_mean(threshold.figure, names),
+                             config::enumerate(names)));
   }
   char* rest = nullptr;
   threshold.bound = std::strtod(bound.c_str(), &rest);

@@ -23,7 +23,7 @@ LAYERS = [
 
 # Programs beside the daemon: they see these and themselves.
 ASIDE = {
-    "loadgen": {"poise", "io", "mail", "net", "tls"},
+    "loadgen": {"poise", "config", "io", "mail", "net", "tls"},
     "ctl": {"poise", "net"},
 }
 

@@ -97,11 +97,15 @@ TEST(Actions, forms) {
 }
 
 TEST(Targets, forms) {
-  EXPECT_EQ(parse_target("127.0.0.1:25")->preference, 10u);
-  EXPECT_EQ(parse_target("[::1]:25@5")->preference, 5u);
+  std::vector<Target> added;
+  ASSERT_TRUE(add_target("127.0.0.1:25", added));
+  ASSERT_TRUE(add_target("[::1]:25@5", added));
+  ASSERT_EQ(added.size(), 2u);
+  EXPECT_EQ(added[0].preference, 10u);
+  EXPECT_EQ(added[1].preference, 5u);
   for (const char* const text :
        {"127.0.0.1", "127.0.0.1:0", "127.0.0.1:25@x", "127.0.0.1:25@70000"})
-    EXPECT_FALSE(parse_target(text)) << text;
+    EXPECT_FALSE(add_target(text, added)) << text;
   std::vector<Address> sources;
   ASSERT_TRUE(add_sources("127.0.1.254-127.0.2.2", sources));
   ASSERT_EQ(sources.size(), 5u);
@@ -193,7 +197,7 @@ TEST(Workload, a_mix_is_read_whole) {
     },
     "mix": {"in": 3, "reader": 1}
   })",
-                                      plan);
+                                      "load.json", plan);
   EXPECT_EQ(problems, std::vector<std::string>{});
   ASSERT_EQ(plan.blocks.size(), 2u);
   EXPECT_EQ(plan.blocks[0].script.name, "in");
@@ -211,28 +215,35 @@ TEST(Workload, a_mix_is_read_whole) {
 TEST(Workload, problems_say_where_and_what_to_do) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"blocks": {"a": {"protocl": "smtp"}}})",
-       "/blocks/a/protocl: unknown key; did you mean \"protocol\"?"},
-      {R"({"blokcs": {}})", "/blokcs: unknown key; did you mean \"blocks\"?"},
+       "load.json:1:19: /blocks/a/protocl: unknown key \"protocl\"; did you mean \"protocol\"? "
+       "(known: auth, "},
+      {R"({"blokcs": {}})",
+       "load.json:1:2: /blokcs: unknown key \"blokcs\"; did you mean \"blocks\"?"},
+      {"{\n  // twice\n  \"mix\": {},\n  \"mix\": {}}",
+       "load.json:4:3: /mix: duplicate key \"mix\"; it is already on line 3"},
       {R"({"blocks": {"a": {"protocol": "imp"}}})",
-       "/blocks/a/protocol: no such protocol; did you mean \"imap\"?"},
+       "/blocks/a/protocol: no protocol \"imp\"; did you mean \"imap\"?"},
       {R"({"blocks": {"a": {"protocol": "imap", "commands": ["fetch"]}}})",
        "/blocks/a/commands: fetch, search and idle need a select before them"},
-      {R"({"blocks": {"a": {}}, "mix": {"b": 1}})", "/mix/b: unknown key; there are a"},
-      {R"({"blocks": {"a": {"think": 30}}})", "/blocks/a/think: expected a time in quotes"},
-      {R"({"blocks": {"a": {}}, "blocks": {}})", "the key \"blocks\" is given twice"},
+      {R"({"blocks": {"a": {}}, "mix": {"b": 1}})", "/mix/b: unknown key \"b\" (known: a)"},
+      {R"({"blocks": {"a": {"think": 30}}})",
+       "/blocks/a/think: expected a time in quotes like \"30s\", got the number 30"},
+      {R"({"blocks": {"a": {}}, "blocks": {}})",
+       "duplicate key \"blocks\"; it is already on line 1"},
       {R"({"blocks": {"a": {"recipients": 0}}})", "expected a whole number, 1 to"},
       {R"({"blocks": {"a": {"recipients": -1}}})", "expected a whole number, 1 to"},
-      {R"({"pace": {"rate": -1}, "blocks": {"a": {}}})", "/pace/rate: expected a number above 0"},
+      {R"({"pace": {"rate": -1}, "blocks": {"a": {}}})",
+       "/pace/rate: expected a number above 0, got the number -1"},
       {R"({"targets": ["127.0.0.1"], "blocks": {"a": {}}})", "/targets/0: 127.0.0.1: has no port"},
       {R"({"choose": "mxx", "blocks": {"a": {}}})", "there are turns, single, dns-rr"},
-      {R"({})", "/blocks: say what sessions do"},
-      {R"([1])", "/: expected an object"},
-      {R"({"blocks": )", "parse error at line 1"},
+      {R"({})", "load.json:1:1: say what sessions do"},
+      {R"([1])", "load.json:1:1: expected an object, { ... }, got a list"},
+      {R"({"blocks": )", "load.json:1:12: syntax error: the file ends inside the object that"},
       {R"({"blocks": {"a": {"protocol": "imaps", "tls": "starttls"}}})", "TLS from the first byte"},
   };
   for (const auto& [text, problem] : cases) {
     RunPlan plan;
-    const auto problems = read_workload(text, plan);
+    const auto problems = read_workload(text, "load.json", plan);
     ASSERT_FALSE(problems.empty()) << text;
     EXPECT_NE(problems[0].find(problem), std::string::npos) << problems[0];
   }
@@ -248,7 +259,8 @@ TEST(Workload, every_example_is_read) {
     std::stringstream text;
     text << file.rdbuf();
     RunPlan plan;
-    EXPECT_EQ(read_workload(text.str(), plan), std::vector<std::string>{}) << entry.path();
+    EXPECT_EQ(read_workload(text.str(), "load.json", plan), std::vector<std::string>{})
+        << entry.path();
     const Result<void> checked = check_plan(plan);
     EXPECT_TRUE(checked) << entry.path() << ": " << checked.error().text();
     ++read;
@@ -290,7 +302,7 @@ TEST(Threshold, forms) {
     if (std::string(text) == "p99>5") continue;  // a bare number is seconds
     EXPECT_FALSE(parse_threshold(text, blocks)) << text;
   }
-  EXPECT_NE(parse_threshold("eror>0", blocks).error().text().find("did you mean \"errors\"?"),
+  EXPECT_NE(parse_threshold("error>0", blocks).error().text().find("did you mean \"errors\"?"),
             std::string::npos);
 }
 
