@@ -36,11 +36,11 @@ struct Line {
   std::vector<double> values;
 };
 
-/// 1, 2 or 5 times a power of ten, at least `value`.
+/// 1, 2, 4 or 8 times a power of ten, at least `value`: its quarters are short numbers.
 double round_up(double value) {
   double power = 1e-9;
   while (true) {
-    for (const double step : {1.0, 2.0, 5.0}) {
+    for (const double step : {1.0, 2.0, 4.0, 8.0}) {
       if (step * power >= value) return step * power;
     }
     power *= 10;
@@ -78,8 +78,8 @@ std::string plot(const std::string& title, const std::vector<Line>& lines, std::
   }
   for (std::size_t tick = 0; tick <= 4; ++tick) {
     const std::size_t at = (std::max<std::size_t>(points, 2) - 1) * tick / 4;
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{} s</text>\n",
-                       x(at), kHeight - 6, (at + 1) * step);
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{} s</text>\n", x(at),
+                       kHeight - 6, tick < 4 ? "middle" : "end", (at + 1) * step);
   }
   for (const Line& line : lines) {
     std::string path;
@@ -124,7 +124,7 @@ std::string plots(const Tally& tally) {
     p99.values.push_back(seconds(sum.p99));
   }
   const auto number = [](double value) { return fmt::format("{:g}", value); };
-  const auto time = [](double value) { return duration_text(nanos(value)); };
+  const auto time = [](double value) { return value > 0 ? duration_text(nanos(value)) : "0"; };
   return plot("Rate, a second", {ok, submits}, step, number) +
          plot("What went wrong, a second", {failed, errors}, step, number) +
          plot("Time of a session that went well", {p50, p99}, step, time);

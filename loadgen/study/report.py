@@ -115,7 +115,7 @@ COLOURS = ["#2456a6", "#b3261e", "#2b7a3d", "#d98200", "#7b3fa0", "#00838f", "#8
 
 def _bars(rows, colour_of):
     """Submits a second as bars, connection errors as a red part of the row's end."""
-    width, left, line = 860, 150, 22
+    width, left, line = 900, 190, 22
     most = max(row["submits_per_second"] for row in rows) or 1
     svg = []
     for number, row in enumerate(rows):
@@ -163,7 +163,8 @@ def _over_time(rows, colour_of):
             f'<text x="{x0 + width - 4}" y="{y0 + 12}" text-anchor="end">{most}/s</text>'
         )
     lines = (len(rows) + columns - 1) // columns
-    return f'<svg viewBox="0 -22 {columns * (width + 20) - 20} {lines * (height + 40) + 10}" role="img">{"".join(cells)}</svg>'
+    box = f"0 -22 {columns * (width + 20) - 20} {lines * (height + 40) + 10}"
+    return f'<svg viewBox="{box}" role="img">{"".join(cells)}</svg>'
 
 
 def _html_table(head, rows):
@@ -180,7 +181,8 @@ table{border-collapse:collapse;font-size:13px;margin:.8em 0}
 td,th{text-align:right;padding:.2em .7em;border-bottom:1px solid #e4e4e4;vertical-align:bottom}
 td:first-child,th:first-child{text-align:left;white-space:nowrap}
 svg{width:100%;height:auto;max-width:900px}svg text{font-size:12px;fill:#444}svg .head{font-weight:600;fill:#1c1c1c}
-.bad{fill:#b3261e}.frame{fill:#fafafa;stroke:#ddd}polyline{fill:none;stroke-width:1.8}.errors{stroke:#b3261e;stroke-dasharray:3 3}
+.bad{fill:#b3261e}.frame{fill:#fafafa;stroke:#ddd}
+polyline{fill:none;stroke-width:1.8}.errors{stroke:#b3261e;stroke-dasharray:3 3}
 .holds{color:#2b7a3d}.not{color:#b3261e;font-weight:600}
 """
 

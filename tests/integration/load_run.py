@@ -78,7 +78,8 @@ class Run(unittest.TestCase):
 
     def run_load(self, *words, status=0):
         done = subprocess.run(
-            [LOAD, "run", "--json", self.home / "run.json", *map(str, words)], capture_output=True, text=True, timeout=120
+            [LOAD, "run", "--json", self.home / "run.json", *map(str, words)],
+            capture_output=True, text=True, timeout=120,
         )
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return json.loads((self.home / "run.json").read_text())
@@ -153,7 +154,8 @@ class Run(unittest.TestCase):
         path.write_text('{\n  "blocks": {\n    "in": {"protocol": "smtp", "recipents": 3, "size": "4KB?"}\n  }\n}\n')
         done = subprocess.run([LOAD, "run", "--workload", path], capture_output=True, text=True, timeout=30)
         self.assertEqual(done.returncode, 2)
-        self.assertIn(f'{path}:3:32: /blocks/in/recipents: unknown key "recipents"; did you mean "recipients"?', done.stderr)
+        unknown = 'unknown key "recipents"; did you mean "recipients"?'
+        self.assertIn(f"{path}:3:32: /blocks/in/recipents: {unknown}", done.stderr)
         self.assertIn(f"{path}:3:56: /blocks/in/size: 4KB?: is no size", done.stderr)
         path.write_text('{"blocks": {"in": {}},}')
         done = subprocess.run([LOAD, "run", "--workload", path], capture_output=True, text=True, timeout=30)

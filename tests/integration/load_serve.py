@@ -128,7 +128,8 @@ class RealClients(unittest.TestCase):
                 config.chmod(0o600)
                 environment = dict(os.environ, HOME=home, FETCHMAILHOME=home)
                 self.succeeds("fetchmail", "-v", "--nosyslog", "-f", str(config), env=environment)
-                ids = [line for line in taken.read_text(errors="replace").splitlines() if line.startswith("Message-ID:")]
+                lines = taken.read_text(errors="replace").splitlines()
+                ids = [line for line in lines if line.startswith("Message-ID:")]
                 self.assertEqual(ids, [f"Message-ID: <{n}.mailbox@poise-load.test>" for n in range(1, 6)])
                 counts = serving.end()[protocol]
                 self.assertEqual((counts["served"], counts["finished"], counts["broken"]), (5, 1, 0))
