@@ -164,6 +164,45 @@ def table(title, kind, base, entries):
     return "\n".join(lines)
 
 
+# What a stored run is compared by; true: more is better.
+STORED_FIGURES = {"ratio": False, "per_second_ratio": True, "user_bytes": False}
+
+
+def to_store(about, summary, subject):
+    """What is kept of a run: the subject's figures that hold on another day, with their spread."""
+    entries = [
+        {
+            **{key: entry[key] for key in ("workload", "mode", "logging")},
+            **{name: entry[name] for name in STORED_FIGURES if entry.get(name)},
+        }
+        for entry in summary
+        if entry["peer"] == subject and not entry["errors"] and not entry["failed_runs"]
+    ]
+    return {"about": about, "figures": entries}
+
+
+def regressions(stored, summary, subject, tolerance=0.05):
+    """(sentences on what is worse than the stored run, how many figures were compared). Worse: all rounds of this run
+    lie beyond all of that one, by more than `tolerance`."""
+    here = {(e["workload"], e["mode"], e["logging"]): e for e in summary if e["peer"] == subject}
+    found, compared = [], 0
+    for old in stored["figures"]:
+        where = (old["workload"], old["mode"], old["logging"])
+        for name, more_is_better in STORED_FIGURES.items():
+            before, now = old.get(name), here.get(where, {}).get(name)
+            if not before or not now:
+                continue
+            compared += 1
+            if more_is_better:
+                worse = now["max"] < before["min"] * (1 - tolerance)
+            else:
+                worse = now["min"] > before["max"] * (1 + tolerance)
+            if worse:
+                spread = [f"{s['median']:.3f} ({s['min']:.3f}..{s['max']:.3f})" for s in (before, now)]
+                found.append(f"{' '.join(where[:2])}, log {where[2]}: {name} was {spread[0]}, is {spread[1]}")
+    return found, compared
+
+
 def judge(targets, summary, subject):
     """Each target with "value" and "reached" (None: not measured) and a sentence."""
     index = {(e["workload"], e["mode"], e["logging"], e["peer"]): e for e in summary}
