@@ -87,12 +87,12 @@ void print(const std::vector<config::Problem>& problems, const char* kind) {
     fmt::print(stderr, "{}: {}\n", kind, problem.text());
 }
 
-/// Where the operators' decisions are kept: the service manager's folder, if it made one.
-std::string state_path() {
+/// What outlives the process is kept there: the service manager's folder, if it made one.
+std::string state_directory() {
   const char* const folders = std::getenv("STATE_DIRECTORY");
   std::string folder = folders != nullptr ? folders : "";
   folder = folder.substr(0, folder.find(':'));
-  return (folder.empty() ? "/var/lib/poise" : folder) + "/operator-states";
+  return folder.empty() ? "/var/lib/poise" : folder;
 }
 
 /// How long the service manager waits for a sign of life; 0: it does not.
@@ -170,7 +170,7 @@ int serve(config::Config config, const std::string& config_path,
   control::Control control(std::move(config),
                            {.config_path = file,
                             .load = [file] { return config::load_file(file); },
-                            .state_path = state_path(),
+                            .state_directory = state_directory(),
                             .version = POISE_VERSION,
                             .watchdog = watchdog()},
                            log, service_manager());

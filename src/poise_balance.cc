@@ -119,7 +119,7 @@ int serve(config::Config config, const BalanceLine& line, net::Fd ready) {
   control::Control control(std::move(config),
                            {.config_path = "the command line",
                             .load = [&shell] { return shell.load(); },
-                            .state_path = "",
+                            .state_directory = "",
                             .version = POISE_VERSION},
                            log, std::move(notify));
   serving = &control;

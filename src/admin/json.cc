@@ -77,6 +77,13 @@ void add_result(Json& json, const health::ProbeResult& result) {
   json["transcript"] = std::move(transcript);
 }
 
+/// Of what the kernel carries; else null.
+void add_rates(Json& json, const std::optional<control::Rates>& rates) {
+  json["sessions_per_s"] = rates ? Json(rates->sessions) : Json();
+  json["bytes_to_client_per_s"] = rates ? Json(rates->bytes_to_client) : Json();
+  json["bytes_to_backend_per_s"] = rates ? Json(rates->bytes_to_backend) : Json();
+}
+
 }  // namespace
 
 std::string text_of(const Json& json) {
@@ -109,26 +116,30 @@ Json to_json(const control::BackendView& view) {
             {"bytes_to_backend", view.bytes_to_backend},
             {"retries", view.retries}};
   json["closing_for"] = view.closing_for ? Json(view.closing_for->count()) : Json();
+  add_rates(json, view.rates);
   return json;
 }
 
 Json to_json(const control::ServiceView& view) {
-  return {{"name", view.name},
-          {"protocol", view.protocol},
-          {"listen", addresses(view.listen)},
-          {"pool", view.pool},
-          {"admin", view.admin},
-          {"sessions", view.sessions},
-          {"max_sessions", view.max_sessions},
-          {"sessions_total", view.sessions_total},
-          {"refusals", view.refusals},
-          {"early_talkers", view.early_talkers},
-          {"bytes_to_client", view.bytes_to_client},
-          {"bytes_to_backend", view.bytes_to_backend},
-          {"backends", view.backends},
-          {"backends_up", view.backends_up},
-          {"reason", view.reason},
-          {"user", view.user}};
+  Json json{{"name", view.name},
+            {"protocol", view.protocol},
+            {"forwarding", view.forwarding},
+            {"listen", addresses(view.listen)},
+            {"pool", view.pool},
+            {"admin", view.admin},
+            {"sessions", view.sessions},
+            {"max_sessions", view.max_sessions},
+            {"sessions_total", view.sessions_total},
+            {"refusals", view.refusals},
+            {"early_talkers", view.early_talkers},
+            {"bytes_to_client", view.bytes_to_client},
+            {"bytes_to_backend", view.bytes_to_backend},
+            {"backends", view.backends},
+            {"backends_up", view.backends_up},
+            {"reason", view.reason},
+            {"user", view.user}};
+  add_rates(json, view.rates);
+  return json;
 }
 
 Json to_json(const control::HistoryView& view) {

@@ -121,11 +121,13 @@ Result<Commands::Matcher> Commands::matcher(const SessionFilter& filter) const {
 // ---- the operator's states ----
 
 std::uint32_t Commands::sessions_of(BackendId id) const {
-  return ground_.registries.backends[id.value].sessions.load(std::memory_order_relaxed);
+  return ground_.registries.backends[id.value].sessions.load(std::memory_order_relaxed) +
+         ground_.ipvs.active(id);
 }
 
 std::uint32_t Commands::sessions_of(ServiceId id) const {
-  return ground_.registries.services[id.value].sessions.load(std::memory_order_relaxed);
+  return ground_.registries.services[id.value].sessions.load(std::memory_order_relaxed) +
+         ground_.ipvs.active(id);
 }
 
 void Commands::record(std::string kind, std::string object, std::string what, const By& by) {
@@ -162,6 +164,7 @@ Commands::Said Commands::set_admin(const std::string& target, Admin admin, milli
                                    const By& by) {
   const auto targets = find(target);
   if (!targets) return targets.error();
+  ground_.ipvs.look();  // how many sessions are to go
   std::vector<std::string> said;
   if (!targets->service.empty()) said.push_back(set_service(targets->service, admin, over, by));
   for (const BackendId id : targets->backends) said.push_back(set_backend(id, admin, over, by));

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "control/events.h"
 #include "control/health_watch.h"
 #include "control/history.h"
+#include "control/ipvs_services.h"
 #include "control/listeners.h"
 #include "control/operator_states.h"
 #include "control/views.h"
@@ -43,6 +45,7 @@ class Commands {
     Drains& drains;
     OperatorStates& states;
     HealthWatch& health;
+    IpvsServices& ipvs;
     std::string config_path;                   ///< its name in what is said
     std::function<config::LoadResult()> load;  ///< the configuration a reload takes
     std::string version;
@@ -135,6 +138,8 @@ class Commands {
   /// Counters summed over the workers, by id.
   struct Totals {
     std::vector<PairSums> services, backends;
+    /// Of those the kernel carries something of, by id.
+    std::map<std::uint32_t, Rates> service_rates, backend_rates;
   };
   [[nodiscard]] Totals totals() const;
   void keep_history();
@@ -146,6 +151,7 @@ class Commands {
   void begin_drain(const std::string& service, std::chrono::milliseconds over);
   void add_limits(metrics::Facts& facts) const;
   void add_pools(metrics::Facts& facts) const;
+  void add_ipvs(std::vector<Finding>& findings) const;
   bool why_limits(const config::Service& service, const Address& client,
                   std::vector<std::string>& steps) const;
   BackendId why_sticky(const config::Pool& pool, const balance::PoolSpec& spec,
@@ -162,6 +168,7 @@ class Commands {
   void try_reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer);
   void drop_outdated_weights(const By& by);
   void failed(ReloadView view, const By& by, const std::function<void(ReloadView)>& answer);
+  /// Open sessions, those in the kernel included.
   [[nodiscard]] std::uint32_t sessions_of(BackendId id) const;
   [[nodiscard]] std::uint32_t sessions_of(ServiceId id) const;
 

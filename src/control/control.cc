@@ -67,7 +67,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
       notify_(std::move(notify)),
       world_(registries_, log.names()),
       listeners_(workers_, log),
-      states_(about.state_path),
+      states_(about.state_directory.empty() ? "" : about.state_directory + "/operator-states"),
       health_(loop_, log, world_, registries_,
               {.changed = [this] { health_changed(); },
                .renamed = [this] { rebuild(); },
@@ -85,7 +85,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                                   .reason = std::move(reason)});
                    },
                .moved = [this](std::uint32_t pair) { return workers_.sums(pair).to_client; }}),
-      ipvs_(loop_, log, world_),
+      ipvs_(loop_, log, world_, resolved_, about.state_directory),
       workers_(registries_, log,
                [this](const proxy::Trouble& trouble) {
                  health_.failed_try(trouble.backend, trouble.outcome, trouble.prefix_hash);
@@ -103,6 +103,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                  .drains = drains_,
                  .states = states_,
                  .health = health_,
+                 .ipvs = ipvs_,
                  .config_path = about.config_path,
                  .load = about.load,
                  .version = about.version,
@@ -159,7 +160,8 @@ Result<void> Control::start() {
   if (auto opened = loop_.open(handled_signals()); !opened) return opened;
   registries_.sessions_max = net::sessions_for(net::raise_descriptor_limit());
   warn_of_descriptors();
-  if (auto able = ipvs_.open(config_); !able) return able;
+  ipvs_.open();
+  if (auto able = ipvs_.check(config_); !able) return able;
   auto opened = listeners_.open_missing(config_, config_.workers);
   if (!opened) return opened.error();
   if (auto configured = health_.configure(config_); !configured) return configured;
@@ -213,7 +215,7 @@ void Control::await_verdicts() {
 void Control::publish() {
   publish_due_ = false;
   auto snapshot = world_.next(resolved_);
-  ipvs_.update(resolved_, snapshot->pools);
+  ipvs_.update(snapshot->pools);
   workers_.publish(std::move(snapshot), static_cast<std::uint32_t>(world_.pairs().size()),
                    world_.services(), static_cast<std::uint32_t>(world_.pool_ids().size()));
   loop_.after(kPoll, [this] { settle(); });

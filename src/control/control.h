@@ -43,7 +43,9 @@ struct Notify {
 struct About {
   std::string config_path;                   ///< how what is said names the configuration
   std::function<config::LoadResult()> load;  ///< reads it again, for a reload
-  std::string state_path;  ///< file of the operators' decisions; empty: they end with the process
+  /// Folder of what survives the process: the operators' decisions, and which services in the
+  /// kernel's table are ours. Empty: nothing does.
+  std::string state_directory;
   std::string version;
   milliseconds
       watchdog{};  ///< how long the service manager waits for `Notify::alive`; 0: it does not
@@ -103,9 +105,9 @@ class Control {
   OperatorStates states_;
   Loop loop_;
   HealthWatch health_;
-  IpvsServices ipvs_;
   config::Config resolved_;  // with names as addresses; what snapshots are made of
-  WorkerThreads workers_;    // gone before what they use
+  IpvsServices ipvs_;
+  WorkerThreads workers_;  // gone before what they use
   Drains drains_;
   Commands commands_;
   const milliseconds watch_interval_;

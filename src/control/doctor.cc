@@ -69,6 +69,7 @@ std::vector<Finding> Commands::doctor() const {
         "sysctl net.ipv4.ip_local_port_range='10240 65535'");
 
   for (const std::string& each : missing_routes(ground_.config)) bad(each, "");
+  add_ipvs(findings);
 
   const std::uint64_t dropped = ground_.log.dropped();
   if (dropped == 0)
@@ -103,6 +104,31 @@ std::vector<Finding> Commands::doctor() const {
 
   for (const std::string& each : status().problems) bad(each, "");
   return findings;
+}
+
+/// The services that are to be the kernel's.
+void Commands::add_ipvs(std::vector<Finding>& findings) const {
+  std::size_t carried = 0;
+  for (const config::Service& service : ground_.config.services) {
+    if (ground_.ipvs.carries(service)) {
+      ++carried;
+    } else if (in_kernel(service)) {
+      findings.push_back({Verdict::warning,
+                          fmt::format("service {} is proxied, though \"forwarding\" says {}",
+                                      service.name, name_of(service.forwarding)),
+                          ground_.ipvs.available()
+                              ? "none of its servers is up, or the operator has closed it"
+                              : "the log says why the kernel could not"});
+    }
+  }
+  const std::vector<ipvs::Finding> lacking = ground_.ipvs.doctor();
+  for (const ipvs::Finding& each : lacking)
+    findings.push_back(
+        {each.error && ground_.ipvs.available() ? Verdict::critical : Verdict::warning,
+         "ip_vs: " + each.what, each.command});
+  if (lacking.empty() && carried > 0)
+    findings.push_back(
+        {Verdict::ok, fmt::format("ip_vs has what its {} services need", carried), ""});
 }
 
 // ---- what a backend is met with now ----

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 
 #include "ipvs/difference.h"
 #include "ipvs/owned.h"
+#include "net/privileges.h"
 
 namespace poise::control {
 namespace {
@@ -22,11 +22,6 @@ constexpr milliseconds kLookStopping{200};
 /// Somebody else who keeps changing our services is told about no oftener.
 constexpr std::chrono::seconds kRepairLogged{60};
 
-std::string owned_path() {
-  const char* directory = std::getenv("STATE_DIRECTORY");
-  return std::string(directory == nullptr ? "/var/lib/poise" : directory) + "/ipvs-services";
-}
-
 std::set<ipvs::ServiceKey> keys_of(const ipvs::Table& table) {
   std::set<ipvs::ServiceKey> keys;
   for (const auto& [key, service] : table) keys.insert(key);
@@ -39,42 +34,50 @@ std::uint64_t since(std::uint64_t before, std::uint64_t now) {
 
 }  // namespace
 
-IpvsServices::IpvsServices(Loop& loop, log::Log& log, World& world)
-    : loop_(loop), log_(log), world_(world), owned_path_(owned_path()) {}
+IpvsServices::IpvsServices(Loop& loop, log::Log& log, World& world, const config::Config& resolved,
+                           const std::string& state_directory)
+    : loop_(loop),
+      log_(log),
+      world_(world),
+      config_(resolved),
+      owned_path_(state_directory.empty() ? "" : state_directory + "/ipvs-services") {}
 
 IpvsServices::~IpvsServices() = default;
 
-Result<void> IpvsServices::open(const config::Config& config) {
-  owned_ = ipvs::read_owned(owned_path_);
-  if (!any_in_kernel(config) && owned_.empty()) return {};
-  auto connected = kernel_.connect();
-  available_ = static_cast<bool>(connected);
+void IpvsServices::open() {
+  if (!owned_path_.empty()) owned_ = ipvs::read_owned(owned_path_);
+}
+
+Result<void> IpvsServices::check(const config::Config& config) {
+  if (available_ || (!any_in_kernel(config) && owned_.empty())) return {};
+  const auto usable = kernel_.usable();
+  available_ = static_cast<bool>(usable);
   if (available_) return {};
+  std::string why = usable.error().text();
+  if (began_ && !net::may_administer_network())
+    why += "; it keeps only what its services needed at the start: restart it";
   for (const config::Service& service : config.services) {
     if (!in_kernel(service)) continue;
     if (service.forwarding_fallback == config::ForwardingFallback::error)
-      return Error{"service " + service.name, connected.error().text()};
-    log_.message(LogLevel::warning, "service {} is proxied instead: {}", service.name,
-                 connected.error().text());
+      return Error{"service " + service.name, why};
+    log_.message(LogLevel::warning, "service {} is proxied instead: {}", service.name, why);
   }
   return {};
 }
 
-void IpvsServices::update(const config::Config& resolved,
-                          const std::vector<std::shared_ptr<const balance::Pool>>& pools) {
-  config_ = resolved;
+void IpvsServices::update(const std::vector<std::shared_ptr<const balance::Pool>>& pools) {
+  if (!any_in_kernel(config_) && owned_.empty()) return;
   pools_ = pools;
-  if (!available_ && any_in_kernel(config_) && began_) available_ = bool(kernel_.connect());
-  if (began_ && available_) {
-    follow();
-    look_soon();
-  }
+  if (began_ && available_) keep();
 }
 
 void IpvsServices::begin() {
   began_ = true;
-  if (!available_) return;
-  take_over();
+  if (available_) keep();
+}
+
+void IpvsServices::keep() {
+  if (!std::exchange(keeping_, true)) take_over();
   raise_timeouts();
   follow();
   log_findings();
@@ -108,6 +111,8 @@ void IpvsServices::take_over() {
 
 void IpvsServices::raise_timeouts() {
   const ipvs::Timeouts wanted = ipvs_timeouts(config_);
+  if (wanted == timeouts_asked_) return;
+  timeouts_asked_ = wanted;
   if (wanted.tcp_s == 0) return;
   auto now = kernel_.timeouts();
   if (!now) return say_once(now.error().text());
@@ -122,18 +127,33 @@ void IpvsServices::raise_timeouts() {
                std::max(now->tcp_fin_s, set.tcp_fin_s));
 }
 
+/// Once for the same needs.
 void IpvsServices::log_findings() {
+  if (!any_in_kernel(config_)) return;
+  ipvs::HostNeeds now = needs();
+  if (now == needs_checked_) return;
+  needs_checked_ = std::move(now);
   for (const ipvs::Finding& finding : doctor())
     log_.message(finding.error ? LogLevel::error : LogLevel::warning, "ip_vs: {}", finding.text());
 }
 
+ipvs::HostNeeds IpvsServices::needs() const {
+  ipvs::HostNeeds needs;
+  for (const config::Service& service : config_.services) {
+    if (!in_kernel(service)) continue;
+    const config::Pool& pool = config_.pools[service.pool];
+    needs.nat = needs.nat || service.forwarding == config::Forwarding::ipvs_nat;
+    needs.tunnel = needs.tunnel || service.forwarding == config::Forwarding::ipvs_tun;
+    for (const Address& listen : service.listen) (listen.is_v6() ? needs.v6 : needs.v4) = true;
+    needs.sticky = needs.sticky || pool.sticky;
+    needs.removes = needs.removes || pool.on_down == config::OnDown::close;
+    needs.schedulers.insert(settings_of(pool, false).scheduler);
+  }
+  return needs;
+}
+
 std::vector<ipvs::Finding> IpvsServices::doctor() const {
-  if (!any_in_kernel(config_)) return {};
-  ipvs::HostNeeds needs = ipvs::needs_of(wanted_);
-  for (const config::Service& service : config_.services)
-    needs.removes = needs.removes || (in_kernel(service) &&
-                                      config_.pools[service.pool].on_down == config::OnDown::close);
-  return ipvs::check_host(needs);
+  return any_in_kernel(config_) ? ipvs::check_host(needs()) : std::vector<ipvs::Finding>{};
 }
 
 // ---- the table
@@ -142,6 +162,7 @@ void IpvsServices::follow() {
   apply(ipvs_table({.config = config_,
                     .pools = pools_,
                     .backends = world_.backends(),
+                    .service_admin = std::as_const(world_).service_admin(),
                     .now = now_,
                     .stopping = stopping_},
                    owned_));
@@ -164,7 +185,10 @@ void IpvsServices::apply(const ipvs::Table& wanted) {
   now_.table.merge(applied->after.table);
   now_.use.merge(applied->after.use);
   now_.traffic.merge(applied->after.traffic);
+  // Whoever waits for sessions to end goes by what is there after the change.
+  if (!applied->changes.empty()) count(now_);
   if (applied->failures.empty()) {
+    if (trouble_.empty() && !applied->repairs.empty()) log_repair(applied->repairs);
     trouble_.clear();
     own(keys_of(wanted_));
     return;
@@ -177,6 +201,7 @@ void IpvsServices::apply(const ipvs::Table& wanted) {
 void IpvsServices::own(const std::set<ipvs::ServiceKey>& services) {
   if (services == owned_) return;
   owned_ = services;
+  if (owned_path_.empty()) return;
   auto written = ipvs::write_owned(owned_path_, owned_);
   if (!written && std::exchange(owned_written_, false))
     log_.message(LogLevel::warning,
@@ -194,9 +219,8 @@ void IpvsServices::look_soon() {
   });
 }
 
-/// Reads the table, puts right what is not as we left it, and lets go what is no longer in use.
 void IpvsServices::look() {
-  if (!available_ || (!any_in_kernel(config_) && owned_.empty())) return;
+  if (!keeping_ || !available_ || (!any_in_kernel(config_) && owned_.empty())) return;
   look_soon();
   auto reading = kernel_.read();
   if (!reading) return say_once(reading.error().text());
@@ -205,25 +229,26 @@ void IpvsServices::look() {
   now_ = std::move(*reading);
   if (!changed.empty()) {
     // What we failed to do before is no news.
-    if (trouble_.empty()) {
-      const auto now = Loop::Clock::now();
-      if (now - repair_logged_ >= kRepairLogged) {
-        log_.message(LogLevel::warning,
-                     "ip_vs: somebody changed our services; put right by {} changes, the first: "
-                     "{}{}",
-                     changed.size(), changed.front().text(),
-                     repairs_left_out_ == 0
-                         ? ""
-                         : fmt::format(" ({} times before it not logged)", repairs_left_out_));
-        repair_logged_ = now;
-        repairs_left_out_ = 0;
-      } else {
-        ++repairs_left_out_;
-      }
-    }
+    if (trouble_.empty()) log_repair(changed);
     apply(wanted_);
   }
   follow();
+}
+
+void IpvsServices::log_repair(const std::vector<ipvs::Change>& changes) {
+  const auto now = Loop::Clock::now();
+  if (repair_logged_ && now - *repair_logged_ < kRepairLogged) {
+    ++repairs_left_out_;
+    return;
+  }
+  log_.message(LogLevel::warning,
+               "ip_vs: somebody changed our services; put right by {} changes, the first: {}{}",
+               changes.size(), changes.front().text(),
+               repairs_left_out_ == 0
+                   ? ""
+                   : fmt::format(" ({} times before it not logged)", repairs_left_out_));
+  repair_logged_ = now;
+  repairs_left_out_ = 0;
 }
 
 void IpvsServices::say_once(std::string trouble) {
@@ -237,7 +262,7 @@ void IpvsServices::say_once(std::string trouble) {
 void IpvsServices::count(const ipvs::Reading& reading) {
   for (auto& [pair, use] : totals_) {
     use.active = use.inactive = use.weight = 0;
-    use.connections_per_s = use.bytes_to_backend_per_s = use.bytes_to_client_per_s = 0;
+    use.rates = {};
   }
   for (const config::Service& service : config_.services) {
     if (!in_kernel(service) || service.pool >= pools_.size()) continue;
@@ -262,12 +287,21 @@ void IpvsServices::count(const ipvs::Reading& reading) {
         total.active += now.active;
         total.inactive += now.inactive;
         total.weight = reading.table.at(key).destinations.at(address).weight;
-        total.connections_per_s += now.traffic.connections_per_s;
-        total.bytes_to_backend_per_s += now.traffic.bytes_in_per_s;
-        total.bytes_to_client_per_s += now.traffic.bytes_out_per_s;
+        total.rates += {.sessions = now.traffic.connections_per_s,
+                        .bytes_to_client = now.traffic.bytes_out_per_s,
+                        .bytes_to_backend = now.traffic.bytes_in_per_s};
         before = now.traffic;
       }
     }
+  }
+  active_of_service_.clear();
+  active_of_backend_.clear();
+  for (auto& [pair, total] : totals_) {
+    // One that has just begun isn't active yet.
+    if (total.connections > total.active)
+      total.ended = std::max(total.ended, total.connections - total.active);
+    active_of_service_[total.service.value] += total.active;
+    active_of_backend_[total.backend.value] += total.active;
   }
 }
 
@@ -275,6 +309,23 @@ std::vector<IpvsUse> IpvsServices::use() const {
   std::vector<IpvsUse> all;
   for (const auto& [pair, use] : totals_) all.push_back(use);
   return all;
+}
+
+std::uint32_t IpvsServices::active(BackendId backend) const {
+  const auto at = active_of_backend_.find(backend.value);
+  return at != active_of_backend_.end() ? at->second : 0;
+}
+
+std::uint32_t IpvsServices::active(ServiceId service) const {
+  const auto at = active_of_service_.find(service.value);
+  return at != active_of_service_.end() ? at->second : 0;
+}
+
+bool IpvsServices::carries(const config::Service& service) const {
+  return available_ && in_kernel(service) &&
+         std::any_of(service.listen.begin(), service.listen.end(), [this](const Address& listen) {
+           return wanted_.contains(ipvs::ServiceKey::of(listen));
+         });
 }
 
 std::uint64_t IpvsServices::active() const {

@@ -24,7 +24,7 @@ enum class Part : std::uint8_t {
   share,  ///< new connections by its weight
   rest,   ///< no new connections; it stays to get some later
   leave,  ///< no new connections; it goes when those there are over
-  gone,   ///< no connections
+  gone,   ///< no connections: its health says so
 };
 
 /// Who shares: the up members of the tier in use, else of the first that has any, else, when all
@@ -57,8 +57,7 @@ class Shares {
   [[nodiscard]] bool somebody_up() const { return somebody_up_; }
 
   [[nodiscard]] Part of(const balance::Member& member, Admin admin) const {
-    if (admin == Admin::disabled) return Part::gone;
-    if (admin == Admin::draining || !member.enabled) return Part::leave;
+    if (admin != Admin::enabled || !member.enabled) return Part::leave;
     if (!member.up) {
       if (somebody_up_ && on_down_ == config::OnDown::close) return Part::gone;
       return !somebody_up_ && try_down_ && member.tier == tier_ ? Part::share : Part::rest;
@@ -98,10 +97,10 @@ void add_service(const IpvsInput& input, const config::Service& service, ipvs::T
   const config::Pool& config = input.config.pools[service.pool];
   const balance::Pool& pool = *input.pools[service.pool];
   const Shares shares(config, pool);
+  const bool closed = input.service_admin.contains(service.name);
   // The proxy refuses in the mail protocol; the kernel can't.
-  if (!shares.somebody_up() && !input.stopping &&
-      service.forwarding_fallback == config::ForwardingFallback::proxy)
-    return;
+  const bool can_refuse = service.forwarding_fallback == config::ForwardingFallback::proxy;
+  if (can_refuse && !shares.somebody_up() && !input.stopping && !closed) return;
   const ipvs::Method method = method_of(service.forwarding);
   for (const Address& listen : service.listen) {
     const ipvs::ServiceKey key = ipvs::ServiceKey::of(listen);
@@ -112,7 +111,7 @@ void add_service(const IpvsInput& input, const config::Service& service, ipvs::T
       // NAT and direct routing can't turn one family into the other.
       if (method != ipvs::Method::tunnel && member.address.family != listen.family) continue;
       const Address address = destination_address(key, method, member.address);
-      const Part part = input.stopping
+      const Part part = input.stopping || closed
                             ? Part::leave
                             : shares.of(member, input.backends.at(member.id).admin.admin);
       if (part == Part::gone) gone.insert(address);
@@ -123,6 +122,7 @@ void add_service(const IpvsInput& input, const config::Service& service, ipvs::T
                                       .resume = 0};
     }
     keep_those_in_use(key, input.now, gone, wanted);
+    if (closed && can_refuse && wanted.destinations.empty()) table.erase(key);
   }
 }
 
@@ -138,6 +138,20 @@ bool wants_listeners(const config::Service& service) {
 
 bool any_in_kernel(const config::Config& config) {
   return std::any_of(config.services.begin(), config.services.end(), in_kernel);
+}
+
+std::string_view name_of(Forwarding forwarding) {
+  switch (forwarding) {
+    case Forwarding::proxy:
+      return "proxy";
+    case Forwarding::ipvs_nat:
+      return "ipvs-nat";
+    case Forwarding::ipvs_dr:
+      return "ipvs-dr";
+    case Forwarding::ipvs_tun:
+      return "ipvs-tun";
+  }
+  CHECK(false);
 }
 
 ipvs::Method method_of(Forwarding forwarding) {

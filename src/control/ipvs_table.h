@@ -1,7 +1,10 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <set>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "balance/pool.h"
@@ -17,6 +20,8 @@ namespace poise::control {
 /// Whether a service needs sockets: it is the proxy's, or falls back to it.
 [[nodiscard]] bool wants_listeners(const config::Service& service);
 [[nodiscard]] bool any_in_kernel(const config::Config& config);
+/// As the configuration has it: "ipvs-nat".
+[[nodiscard]] std::string_view name_of(config::Forwarding forwarding);
 
 /// The scheduler as the kernel calls it, with its flags, and what "sticky" asks for.
 [[nodiscard]] ipvs::ServiceSettings settings_of(const config::Pool& pool, bool v6);
@@ -26,6 +31,8 @@ struct IpvsInput {
   /// By index of config.pools: what new sessions go by, slow start's weights included.
   const std::vector<std::shared_ptr<const balance::Pool>>& pools;
   const BackendTable& backends;
+  /// What the operator asked of services that are not simply enabled, by name.
+  const std::map<std::string, AdminState>& service_admin;
   const ipvs::Reading& now;  ///< the kernel's table as last seen
   bool stopping = false;     ///< nobody gets new connections
 };

@@ -82,6 +82,8 @@ void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadV
     view.changes = config::differences(ground_.config, *loaded.config);
     if (auto able = check_machine(*loaded.config); !able)
       view.errors.push_back(able.error().text());
+    if (auto able = ground_.ipvs.check(*loaded.config); !able)
+      view.errors.push_back(able.error().text());
     for (std::string& each : missing_routes(*loaded.config))
       view.warnings.push_back(std::move(each));
     // A dry run opens new listeners too: whether that works is what it is asked.

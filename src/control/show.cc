@@ -58,6 +58,15 @@ Commands::Totals Commands::totals() const {
     totals.services[pairs[pair].service.value] += sum;
     if (pairs[pair].backend) totals.backends[pairs[pair].backend.value] += sum;
   }
+  for (const IpvsUse& use : ground_.ipvs.use()) {
+    const PairSums sum{.sessions = use.ended,
+                       .to_client = use.bytes_to_client,
+                       .to_backend = use.bytes_to_backend};
+    totals.services[use.service.value] += sum;
+    totals.backends[use.backend.value] += sum;
+    totals.service_rates[use.service.value] += use.rates;
+    totals.backend_rates[use.backend.value] += use.rates;
+  }
   return totals;
 }
 
@@ -110,6 +119,9 @@ std::vector<BackendView> Commands::backends() const {
       view.sessions_total = sum.sessions;
       view.bytes_to_client = sum.to_client;
       view.bytes_to_backend = sum.to_backend;
+      if (const auto rates = sums.backend_rates.find(status->id.value);
+          rates != sums.backend_rates.end())
+        view.rates = rates->second;
       view.retries = sum.retries;
       const bool decided = status->admin.admin != Admin::enabled;
       view.reason = decided ? status->admin.reason : status->health_reason;
@@ -128,7 +140,7 @@ std::vector<BackendView> Commands::backends() const {
 
 std::vector<ServiceView> Commands::services() const {
   const auto& admin = std::as_const(ground_.world).service_admin();
-  const Totals sums = totals();
+  Totals sums = totals();
   struct Count {
     unsigned all = 0, up = 0;
   };
@@ -150,7 +162,9 @@ std::vector<ServiceView> Commands::services() const {
     view.name = service.name;
     view.protocol = poise::name_of(service.protocol);
     view.pool = ground_.config.pools[service.pool].name;
-    view.listen = listen[service.name];
+    const bool carried = ground_.ipvs.carries(service);
+    view.forwarding = name_of(carried ? service.forwarding : config::Forwarding::proxy);
+    view.listen = carried ? service.listen : listen[service.name];
     view.admin = name_of(Admin::enabled);
     if (const auto at = admin.find(service.name); at != admin.end()) {
       view.admin = name_of(at->second.admin);
@@ -162,6 +176,7 @@ std::vector<ServiceView> Commands::services() const {
     view.sessions_total = sums.services[id.value].sessions;
     view.bytes_to_client = sums.services[id.value].to_client;
     view.bytes_to_backend = sums.services[id.value].to_backend;
+    if (carried) view.rates = sums.service_rates[id.value];
     for (std::size_t worker = 0; worker < ground_.workers.size(); ++worker) {
       const ServiceCounters& counters = ground_.workers.counters(worker).services[id.value];
       for (const Counter& counter : counters.refusals) view.refusals += counter.get();
@@ -198,7 +213,8 @@ StatusView Commands::status() const {
   view.reloads = reloads_;
   view.reloads_failed = reloads_failed_;
   view.workers = ground_.workers.size();
-  view.sessions = ground_.registries.sessions.load(std::memory_order_relaxed);
+  const std::uint64_t proxied = ground_.registries.sessions.load(std::memory_order_relaxed);
+  view.sessions = static_cast<std::uint32_t>(proxied + ground_.ipvs.active());
   view.sessions_max = ground_.registries.sessions_max;
   view.stopping = ground_.stopping();
 
@@ -235,9 +251,9 @@ StatusView Commands::status() const {
   }
   if (!reload_error_.empty())
     problem(Verdict::warning, "the last reload changed nothing: " + reload_error_);
-  if (view.sessions * 10ull >= view.sessions_max * 9ull)
-    problem(Verdict::warning, fmt::format("{} of {} sessions that descriptors allow", view.sessions,
-                                          view.sessions_max));
+  if (proxied * 10 >= view.sessions_max * 9ull)
+    problem(Verdict::warning,
+            fmt::format("{} of {} sessions that descriptors allow", proxied, view.sessions_max));
   if (view.stopping) problem(Verdict::critical, "poised is stopping");
 
   view.sentence =
@@ -581,8 +597,17 @@ metrics::Facts Commands::facts() const {
     out.active += active;
     placed[pair.service.value] += active;
   }
+  for (const IpvsUse& use : ground_.ipvs.use()) {
+    metrics::PairFacts& out =
+        facts.pairs[{*service_names[use.service.value], table.at(use.backend).name}];
+    out.ended_in_kernel += use.ended;
+    out.active += use.active;
+    out.to_backend_bytes += use.bytes_to_backend;
+    out.to_client_bytes += use.bytes_to_client;
+  }
   for (const auto& [name, id] : ground_.world.service_ids()) {
-    const std::uint64_t open = sessions_of(id);
+    const std::uint64_t open =
+        ground_.registries.services[id.value].sessions.load(std::memory_order_relaxed);
     facts.pairs[{name, ""}].active = open > placed[id.value] ? open - placed[id.value] : 0;
     metrics::ServiceFacts service;
     service.service = name;

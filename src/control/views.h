@@ -17,6 +17,18 @@
 /// JSON elsewhere.
 namespace poise::control {
 
+/// The kernel's own estimates, of what it carries.
+struct Rates {
+  std::uint64_t sessions = 0, bytes_to_client = 0, bytes_to_backend = 0;  ///< per second
+
+  Rates& operator+=(const Rates& other) {
+    sessions += other.sessions;
+    bytes_to_client += other.bytes_to_client;
+    bytes_to_backend += other.bytes_to_backend;
+    return *this;
+  }
+};
+
 struct BackendView {
   std::string pool, name, host;
   Address address;
@@ -28,21 +40,24 @@ struct BackendView {
   std::uint32_t sessions = 0;
   std::uint64_t sessions_total = 0;
   std::uint64_t bytes_to_client = 0, bytes_to_backend = 0;
-  std::uint64_t retries = 0;  ///< tries that failed there
-  std::string reason;         ///< the operator's, or health's
-  std::string user;           ///< of the operator's decision
+  std::optional<Rates> rates;  ///< none: no service has the kernel carry its sessions
+  std::uint64_t retries = 0;   ///< tries that failed there
+  std::string reason;          ///< the operator's, or health's
+  std::string user;            ///< of the operator's decision
   WallTime since{};
   std::optional<std::chrono::seconds> closing_for;  ///< its sessions are let go for as long
 };
 
 struct ServiceView {
   std::string name, protocol, pool;
+  std::string_view forwarding;  ///< as it is now: "proxy" where the kernel can't
   std::vector<Address> listen;
   std::string admin, reason, user;
   std::uint32_t sessions = 0;
   unsigned max_sessions = 0;
   std::uint64_t sessions_total = 0, refusals = 0, early_talkers = 0;
   std::uint64_t bytes_to_client = 0, bytes_to_backend = 0;
+  std::optional<Rates> rates;  ///< none: the kernel carries none of it
   unsigned backends = 0, backends_up = 0;
 };
 

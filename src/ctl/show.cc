@@ -23,8 +23,20 @@ std::string of(const Json& object, const char* key, const char* limit) {
   return max == 0 ? number(object, key) : fmt::format("{}/{}", number(object, key), max);
 }
 
-std::string bytes(const Json& object, const char* key) {
-  return short_bytes(object.value(key, std::uint64_t{0}));
+/// With the rate, where one is known.
+std::string total(const Json& object, const char* key) {
+  const auto rate = object.find("sessions_per_s");
+  return number(object, key) + (rate != object.end() && rate->is_number()
+                                    ? fmt::format(" ({}/s)", rate->get<std::uint64_t>())
+                                    : "");
+}
+
+std::string bytes(const Json& object, const std::string& key) {
+  const auto rate = object.find(key + "_per_s");
+  return short_bytes(object.value(key, std::uint64_t{0})) +
+         (rate != object.end() && rate->is_number()
+              ? fmt::format(" ({}/s)", short_bytes(rate->get<std::uint64_t>()))
+              : "");
 }
 
 std::string joined(const Json& list, const char* between) {
@@ -82,6 +94,7 @@ std::string show_services(const Json& services, const Screen& screen) {
   Table table({{"SERVICE", false, 100},
                {"STATE", false, 90},
                {"PROTOCOL", false, 30},
+               {"FORWARDING", false, 25},
                {"LISTEN", false, 20},
                {"POOL", false, 50},
                {"UP", true, 80},
@@ -96,12 +109,13 @@ std::string show_services(const Json& services, const Screen& screen) {
     table.add({text(each, "name"),
                {admin, colour_of_state(admin)},
                text(each, "protocol"),
+               text(each, "forwarding"),
                joined(each["listen"], " "),
                text(each, "pool"),
                {fmt::format("{}/{}", number(each, "backends_up"), number(each, "backends")),
                 each.value("backends_up", 0) == 0 ? Colour::bad : Colour::none},
                of(each, "sessions", "max_sessions"),
-               number(each, "sessions_total"),
+               total(each, "sessions_total"),
                number(each, "refusals"),
                bytes(each, "bytes_to_client"),
                bytes(each, "bytes_to_backend"),
@@ -137,7 +151,7 @@ std::string show_backends(const Json& backends, const Screen& screen) {
                    : number(each, "weight"),
                number(each, "tier"),
                of(each, "sessions", "max_sessions"),
-               number(each, "sessions_total"),
+               total(each, "sessions_total"),
                number(each, "retries"),
                bytes(each, "bytes_to_client"),
                bytes(each, "bytes_to_backend"),

@@ -172,23 +172,6 @@ std::string Finding::text() const {
   return command.empty() ? what : fmt::format("{}; run: {}", what, command);
 }
 
-HostNeeds needs_of(const Table& wanted) {
-  HostNeeds needs;
-  for (const auto& [key, service] : wanted) {
-    (key.address.is_v6() ? needs.v6 : needs.v4) = true;
-    needs.sticky = needs.sticky || service.settings.persistence.has_value();
-    if (std::find(needs.schedulers.begin(), needs.schedulers.end(), service.settings.scheduler) ==
-        needs.schedulers.end())
-      needs.schedulers.push_back(service.settings.scheduler);
-    for (const auto& [address, destination] : service.destinations) {
-      needs.nat = needs.nat || destination.method == Method::nat;
-      needs.direct = needs.direct || destination.method == Method::direct;
-      needs.tunnel = needs.tunnel || destination.method == Method::tunnel;
-    }
-  }
-  return needs;
-}
-
 std::vector<Finding> check_host(const HostNeeds& needs, const std::string& root) {
   const Host host(root);
   std::vector<Finding> found;

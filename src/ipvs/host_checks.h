@@ -1,9 +1,8 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
-
-#include "ipvs/table.h"
 
 /// What a host needs around ip_vs and people forget. Pure but for reading /proc and /sys, whose
 /// root is given, so that tests lay out a host of their own.
@@ -21,14 +20,14 @@ struct Finding {
 
 /// What to look at.
 struct HostNeeds {
-  bool nat = false, direct = false, tunnel = false;
+  bool nat = false, tunnel = false;
   bool v4 = false, v6 = false;
   bool sticky = false;   ///< some service is persistent
   bool removes = false;  ///< servers that are down are taken out, not left at weight 0
-  std::vector<std::string> schedulers;  ///< the kernel's names
-};
+  std::set<std::string> schedulers{};  ///< the kernel's names
 
-[[nodiscard]] HostNeeds needs_of(const Table& wanted);
+  bool operator==(const HostNeeds&) const = default;
+};
 
 /// `root`: "" is this host. Empty: all is well.
 [[nodiscard]] std::vector<Finding> check_host(const HostNeeds& needs, const std::string& root = "");

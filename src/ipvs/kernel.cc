@@ -74,6 +74,13 @@ Result<void> Kernel::connect() {
   return {};
 }
 
+Result<void> Kernel::usable() {
+  if (auto ready = connect(); !ready) return ready;
+  Reading ignored;
+  int interrupted = 0;
+  return read_services(ignored, interrupted);
+}
+
 Result<void> Kernel::connected() {
   return socket_ != nullptr ? Result<void>{} : connect();
 }
@@ -347,7 +354,7 @@ Result<Applied> apply(Kernel& kernel, const Table& wanted, const Table& believed
       touched.insert(left[i].service);
       const int error = (*errors)[i];
       if (error == 0)
-        applied.changes.push_back(left[i]);
+        (round == 0 ? applied.changes : applied.repairs).push_back(left[i]);
       else
         applied.failures.push_back(
             fmt::format("cannot {}: {}", left[i].text(), explain(error, left[i])));
@@ -363,6 +370,7 @@ Result<Applied> apply(Kernel& kernel, const Table& wanted, const Table& believed
     left = difference(wanted, actual, ours);
   }
   if (left.empty()) applied.failures.clear();
+  applied.changes.insert(applied.changes.end(), applied.repairs.begin(), applied.repairs.end());
   // Done, and yet not so: somebody works against us.
   if (!left.empty() && applied.failures.empty())
     for (const Change& change : left)

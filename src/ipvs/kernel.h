@@ -30,6 +30,9 @@ class Kernel {
   /// Says what is missing when there is no ip_vs to be had. Makes the kernel load the module.
   Result<void> connect();
 
+  /// Connects and looks whether the table may be read, and so be changed.
+  Result<void> usable();
+
   /// The whole table.
   Result<Reading> read();
   /// These services; those that aren't there are left out.
@@ -74,6 +77,7 @@ class Kernel {
 /// What applying came to.
 struct Applied {
   std::vector<Change> changes;        ///< that were done
+  std::vector<Change> repairs;        ///< of them, those that `believed` did not let expect
   std::vector<std::string> failures;  ///< what is not as wanted after all tries, and why
   Reading after;                      ///< the services concerned, as they are now
 };

@@ -15,6 +15,9 @@ using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using Labels = std::vector<ClientMetric::Label>;
 
+/// The close reason of sessions that the kernel forwarded.
+constexpr std::string_view kEndedInKernel = "in_kernel";
+
 constexpr std::array<std::string_view, 6> kStates{"checking", "up",       "recovering",
                                                   "down",     "draining", "disabled"};
 
@@ -92,6 +95,8 @@ void add_pairs(Families& out, const Facts& facts) {
       if (pair.sessions[i] > 0)
         out.add(Metric::sessions_total, with("close_reason", kCloseReasonNames[i]),
                 pair.sessions[i]);
+    if (pair.ended_in_kernel > 0)
+      out.add(Metric::sessions_total, with("close_reason", kEndedInKernel), pair.ended_in_kernel);
     out.add(Metric::sessions_active, labels, pair.active);
     out.add(Metric::bytes_total, with("direction", "to_client"), pair.to_client_bytes);
     out.add(Metric::bytes_total, with("direction", "to_backend"), pair.to_backend_bytes);

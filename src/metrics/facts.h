@@ -26,6 +26,7 @@ struct DurationFacts {
 /// Of one backend as used by one service.
 struct PairFacts {
   std::array<std::uint64_t, kCloseReasonNames.size()> sessions{};  ///< ended, by close reason
+  std::uint64_t ended_in_kernel = 0;                               ///< ip_vs doesn't say why
   std::uint64_t active = 0;
   std::uint64_t to_backend_bytes = 0, to_client_bytes = 0;
   std::array<std::uint64_t, kTryOutcomeNames.size()> retries{};

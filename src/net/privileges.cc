@@ -47,4 +47,9 @@ Result<void> become(const std::string& user, const Capabilities& keep) {
   return {};
 }
 
+bool may_administer_network() {
+  return capng_get_caps_process() == 0 &&
+         capng_have_capability(CAPNG_EFFECTIVE, CAP_NET_ADMIN) == 1;
+}
+
 }  // namespace poise::net

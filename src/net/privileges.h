@@ -18,4 +18,7 @@ struct Capabilities {
 /// Without root it succeeds only if `user` is who we are already.
 Result<void> become(const std::string& user, const Capabilities& keep);
 
+/// This thread has CAP_NET_ADMIN.
+bool may_administer_network();
+
 }  // namespace poise::net

@@ -46,6 +46,7 @@ class Table : public ::testing::Test {
     return ipvs_table({.config = config_,
                        .pools = snapshot->pools,
                        .backends = world_.backends(),
+                       .service_admin = world_.service_admin(),
                        .now = now_,
                        .stopping = stopping},
                       owned);
@@ -115,9 +116,29 @@ TEST_F(Table, draining_stays_at_weight_0_until_its_last_connection_is_over) {
   EXPECT_EQ(weights(), "1:0 2:1 3:0");
   in_kernel_with("10.0.0.1", 0, 0);
   EXPECT_EQ(weights(), "2:1 3:0");
+}
+
+TEST_F(Table, disabled_takes_nothing_new_and_keeps_what_it_has) {
   in_kernel_with("10.0.0.1", 0, 5);
   status("10.0.0.1").admin.admin = Admin::disabled;
+  EXPECT_EQ(weights(), "1:0 2:1 3:0");
+  in_kernel_with("10.0.0.1", 0, 0);
   EXPECT_EQ(weights(), "2:1 3:0");
+}
+
+TEST_F(Table, service_that_is_drained_or_disabled_gets_nothing_new) {
+  in_kernel_with("10.0.0.1", 1, 3);
+  in_kernel_with("10.0.0.2", 0, 0);
+  world_.service_admin()["smtp"].admin = Admin::draining;
+  EXPECT_EQ(weights(), "1:0");
+  in_kernel_with("10.0.0.1", 0, 0);
+  EXPECT_EQ(weights(), "");
+  config_.services[0].forwarding_fallback = config::ForwardingFallback::proxy;
+  EXPECT_EQ(weights(), "no service");  // the proxy refuses in the mail protocol
+  in_kernel_with("10.0.0.1", 0, 1);
+  EXPECT_EQ(weights(), "1:0");
+  world_.service_admin().clear();
+  EXPECT_EQ(weights(), "1:1 2:1 3:0");
 }
 
 TEST_F(Table, server_no_longer_configured_is_drained) {

@@ -47,7 +47,6 @@ class Host : public ::testing::Test {
 
   [[nodiscard]] std::vector<Finding> findings() const {
     return check_host({.nat = true,
-                       .direct = true,
                        .tunnel = true,
                        .v4 = true,
                        .v6 = true,
