@@ -52,8 +52,9 @@ PORTS = {
 
 
 class Host(typing.NamedTuple):
-    """A network namespace that servers live in, reached at `address`; they listen on all addresses there. `wrap`: the
-    command that runs another one inside."""
+    """A network namespace that servers live in, reached at `address`; they listen on all addresses there, and
+    logins share processes: it may be a guest's, whose processor is slow. `wrap`: the command that runs another one
+    inside."""
 
     address: str
     wrap: list
@@ -65,7 +66,7 @@ class MailServer:
     def __init__(self, directory, name, certificate, stock, host=None):
         self.name = name
         self.address = host.address if host else addresses.own_address()
-        self._listen = "0.0.0.0" if host else self.address
+        self._listen = None if host else self.address
         self._wrap = host.wrap if host else []
         self.directory = directory / name
         self.mail = self.directory / "mail"
@@ -149,8 +150,8 @@ class MailServer:
                 **options,
             )
 
-    def wait_ready(self):
-        for service in ("smtp", "submission", "postscreen", "lmtp", "imap", "pop3", "sieve"):
+    def wait_ready(self, services):
+        for service in services:
             in_postfix = service in ("smtp", "submission", "postscreen")
             daemon = self._postfix if in_postfix else self._dovecot
 
@@ -281,16 +282,16 @@ class MailServer:
             + stock
         )
 
-        on = self._listen
+        on = f"{self._listen}:" if self._listen else ""
         proxied = "-o smtpd_upstream_proxy_protocol=haproxy -o smtpd_upstream_proxy_timeout=5s"
         (home / "etc/master.cf").write_text(
             textwrap.dedent(
                 f"""\
-            {on}:{PORTS['smtp']} inet n - n - - smtpd
-            {on}:{PORTS['smtps']} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o syslog_name=postfix/smtps
-            {on}:{PORTS['smtp_proxy']} inet n - n - - smtpd {proxied} -o syslog_name=postfix/smtp_proxy
-            {on}:{PORTS['submission']} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_tls_auth_only=no
-            {on}:{PORTS['postscreen']} inet n - n - 1 postscreen
+            {on}{PORTS['smtp']} inet n - n - - smtpd
+            {on}{PORTS['smtps']} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o syslog_name=postfix/smtps
+            {on}{PORTS['smtp_proxy']} inet n - n - - smtpd {proxied} -o syslog_name=postfix/smtp_proxy
+            {on}{PORTS['submission']} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_tls_auth_only=no
+            {on}{PORTS['postscreen']} inet n - n - 1 postscreen
             smtpd pass - - n - - smtpd
             dnsblog unix - - n - 0 dnsblog
             tlsproxy unix - - n - 0 tlsproxy
@@ -355,7 +356,7 @@ class MailServer:
             base_dir = {home}/run
             state_dir = {home}/state
             log_path = {home}/log
-            listen = {self._listen}
+            listen = {self._listen or "*, ::"}
             protocols = imap pop3 lmtp sieve
             login_greeting = {self.name} ready.
             disable_plaintext_auth = no
@@ -388,6 +389,7 @@ class MailServer:
             """
             )
             + "service imap-login {\n"
+            + ("" if self._listen else "service_count = 0\n")
             + listener("imap")
             + listener("imaps", "ssl = yes")
             + listener("imap_proxy", "haproxy = yes")
@@ -415,12 +417,21 @@ class MailPool:
 
     stock: leave Postfix's and Dovecot's limits per client address as they come, which a balancer runs into first.
     hosts: one Host a server, instead of `count` addresses of loopback.
+    services: what is waited for at the start, of PORTS.
     """
 
-    def __init__(self, count=3, directory=None, stock=False, hosts=None):
+    def __init__(
+        self,
+        count=3,
+        directory=None,
+        stock=False,
+        hosts=None,
+        services=("smtp", "submission", "postscreen", "lmtp", "imap", "pop3", "sieve"),
+    ):
         if os.getuid() != 0:
             raise RuntimeError("real mail servers change users: run this as root")
         self._owned = directory is None
+        self._services = services
         self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix="poise-mail-"))
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)  # the daemons' own users have to get in
@@ -471,7 +482,7 @@ class MailPool:
             for server in self.servers:
                 server.start()
             for server in self.servers:
-                server.wait_ready()
+                server.wait_ready(self._services)
         except BaseException:
             self.__exit__(None, None, None)
             raise

@@ -19,6 +19,9 @@ BIN = pathlib.Path(os.environ.get("POISE_BIN_DIR", ROOT / "build/bin"))
 # How much of a test's full size to run: sanitizer builds are five to fifteen times slower.
 SCALE = float(os.environ.get("POISE_TEST_SCALE", "1"))
 
+# A guest's processor may be emulated.
+_READY_S = 120 if "POISE_GUEST" in os.environ else 30
+
 # What a broken build prints, in any thread, and no good one ever does.
 _ALARMS = re.compile(
     r"CHECK failed|ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|terminate called"
@@ -139,7 +142,7 @@ class Poised:
             self._reader = threading.Thread(target=self._read, daemon=True)
             self._reader.start()
             if self._wait_ready:
-                self.wait_for_event("ready", within=30)
+                self.wait_for_event("ready", within=_READY_S)
         except BaseException:
             self._cleanup()
             raise
