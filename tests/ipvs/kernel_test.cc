@@ -7,12 +7,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <barrier>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <future>
 #include <string>
+#include <thread>
 
 namespace poise::ipvs {
 namespace {
@@ -164,6 +172,106 @@ TEST_F(RealKernel, timeouts_and_sync_daemons) {
   const auto wrong = kernel_.start({.master = true, .interface = "nosuch0", .id = 1});
   ASSERT_FALSE(wrong);
   EXPECT_THAT(wrong.error().text(), HasSubstr("nosuch0"));
+}
+
+/// The other node of a pair: a thread whose network namespace is its own, at the far end of a
+/// cable.
+class OtherNode {
+ public:
+  OtherNode() : thread_([this] { run(); }) { ready_.get_future().wait(); }
+  ~OtherNode() {
+    work_ = nullptr;
+    step_.arrive_and_wait();
+    thread_.join();
+  }
+
+  void there(std::function<void()> work) {
+    work_ = std::move(work);
+    step_.arrive_and_wait();
+    step_.arrive_and_wait();
+  }
+
+ private:
+  void run() {
+    EXPECT_EQ(::unshare(CLONE_NEWNET), 0);
+    thread_id_ = ::gettid();
+    ready_.set_value();
+    for (;;) {
+      step_.arrive_and_wait();
+      if (!work_) return;
+      work_();
+      step_.arrive_and_wait();
+    }
+  }
+
+  std::promise<void> ready_;
+  std::barrier<> step_{2};
+  std::function<void()> work_;
+  std::thread thread_;
+
+ public:
+  pid_t thread_id_ = 0;
+};
+
+int tcp_socket() {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const timeval patience{.tv_sec = 60, .tv_usec = 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  return fd;
+}
+
+template <class Call>
+int with_address(Call call, int fd, const Address& at) {
+  sockaddr_in raw{};
+  raw.sin_family = AF_INET;
+  raw.sin_port = htons(at.port);
+  std::memcpy(&raw.sin_addr, at.ip.data(), 4);
+  return call(fd, reinterpret_cast<const sockaddr*>(&raw), sizeof raw);
+}
+
+/// A connection through the master is known to the backup, so that the other node of a pair can go
+/// on with it.
+TEST_F(RealKernel, backup_learns_the_masters_connections) {
+  OtherNode node;
+  output_of(
+      fmt::format("ip link add va type veth peer name vb netns {}; ip link set va up; "
+                  "ip addr add 10.1.0.1/24 dev va; ip addr add 10.1.0.9/24 dev va",
+                  node.thread_id_));
+  Kernel there;
+  int server = -1;
+  node.there([&] {
+    output_of("ip link set lo up; ip link set vb up; ip addr add 10.1.0.2/24 dev vb");
+    server = tcp_socket();
+    EXPECT_EQ(with_address(::bind, server, address("10.1.0.2", 2525)), 0);
+    EXPECT_EQ(::listen(server, 1), 0);
+    ASSERT_TRUE(there.start({.master = false, .interface = "vb", .id = 9}));
+  });
+  ASSERT_TRUE(kernel_.start({.master = true, .interface = "va", .id = 9}));
+  Table wanted;
+  Service& service = wanted[ServiceKey::of(address("10.1.0.9", 2525))];
+  service.settings = {.scheduler = "wrr"};
+  service.destinations[address("10.1.0.2", 2525)] = {};
+  applied(wanted);
+
+  const int client = tcp_socket();
+  ASSERT_EQ(with_address(::connect, client, address("10.1.0.9", 2525)), 0) << std::strerror(errno);
+  const int accepted = ::accept4(server, nullptr, nullptr, SOCK_CLOEXEC);
+  ASSERT_GE(accepted, 0);
+  char byte = 'x';
+  bool known = false;
+  for (int i = 0; i < 600 && !known; ++i) {
+    // Established connections are told about as they go on.
+    ASSERT_EQ(::send(client, &byte, 1, MSG_NOSIGNAL), 1);
+    ASSERT_EQ(::recv(accepted, &byte, 1, 0), 1);
+    ::usleep(100'000);
+    node.there([&] {
+      known = output_of("cat /proc/net/ip_vs_conn_sync").find("0A010009") != std::string::npos;
+    });
+  }
+  EXPECT_TRUE(known);
+  for (const int fd : {client, accepted, server}) ::close(fd);
+  EXPECT_TRUE(kernel_.stop({.master = true, .interface = "va", .id = 9}));
+  node.there([&] { EXPECT_TRUE(there.stop({.master = false, .interface = "vb", .id = 9})); });
 }
 
 TEST_F(RealKernel, large_table_takes_less_than_a_second_and_one_server_a_few_messages) {
