@@ -80,6 +80,7 @@ void IpvsServices::keep() {
   if (!std::exchange(keeping_, true)) take_over();
   raise_timeouts();
   follow();
+  follow_sync();
   log_findings();
   look_soon();
 }
@@ -227,6 +228,7 @@ void IpvsServices::look() {
   count(*reading);
   const auto changed = ipvs::difference(wanted_, reading->table, owned_);
   now_ = std::move(*reading);
+  follow_sync();
   if (!changed.empty()) {
     // What we failed to do before is no news.
     if (trouble_.empty()) log_repair(changed);
@@ -252,9 +254,13 @@ void IpvsServices::log_repair(const std::vector<ipvs::Change>& changes) {
 }
 
 void IpvsServices::say_once(std::string trouble) {
-  if (trouble == trouble_) return;
+  say_once(std::move(trouble), trouble_);
+}
+
+void IpvsServices::say_once(std::string trouble, std::string& said) {
+  if (trouble == said) return;
   log_.message(LogLevel::error, "ip_vs: {}", trouble);
-  trouble_ = std::move(trouble);
+  said = std::move(trouble);
 }
 
 // ---- what it carries
@@ -364,20 +370,33 @@ void IpvsServices::close() {
   if (left->failures.empty()) own({});
 }
 
-void IpvsServices::sync(const std::vector<ipvs::SyncDaemon>& wanted) {
-  if (!available_) return;
+void IpvsServices::sync(std::vector<ipvs::SyncDaemon> wanted) {
+  sync_wanted_ = std::move(wanted);
+  if (keeping_) follow_sync();
+}
+
+void IpvsServices::follow_sync() {
+  if (!available_ || (sync_wanted_.empty() && sync_started_.empty())) return;
+  auto running = kernel_.daemons();
+  if (!running) return say_once(running.error().text(), sync_trouble_);
   const auto has = [](const std::vector<ipvs::SyncDaemon>& all, const ipvs::SyncDaemon& one) {
     return std::find(all.begin(), all.end(), one) != all.end();
   };
-  for (const ipvs::SyncDaemon& each : sync_)
-    if (!has(wanted, each))
-      if (auto done = kernel_.stop(each); !done) say_once(done.error().text());
-  auto running = kernel_.daemons();
-  if (!running) return say_once(running.error().text());
-  for (const ipvs::SyncDaemon& each : wanted)
+  for (const ipvs::SyncDaemon& each : *running) {
+    const bool in_the_way =
+        std::any_of(sync_wanted_.begin(), sync_wanted_.end(),
+                    [&](const ipvs::SyncDaemon& other) { return other.master == each.master; });
+    if (has(sync_wanted_, each) || (!in_the_way && !has(sync_started_, each))) continue;
+    if (auto done = kernel_.stop(each); !done) return say_once(done.error().text(), sync_trouble_);
+  }
+  for (const ipvs::SyncDaemon& each : sync_wanted_) {
     if (!has(*running, each))
-      if (auto done = kernel_.start(each); !done) say_once(done.error().text());
-  sync_ = wanted;
+      if (auto done = kernel_.start(each); !done)
+        return say_once(done.error().text(), sync_trouble_);
+    if (!has(sync_started_, each)) sync_started_.push_back(each);
+  }
+  sync_trouble_.clear();
+  sync_started_ = sync_wanted_;
 }
 
 }  // namespace poise::control

@@ -77,8 +77,11 @@ class IpvsServices {
   /// Takes our services out of the table.
   void close();
 
-  /// The connection sync daemons that should run; others of ours are stopped.
-  void sync(const std::vector<ipvs::SyncDaemon>& wanted);
+  /// The connection sync daemons that should run from now on, at most one of each role: what
+  /// connections there are is told to the other node of a pair (master), or heard from it (backup).
+  /// Other daemons of these roles, and those of an earlier call, are stopped. The service must be
+  /// in the kernel of both nodes under the same addresses.
+  void sync(std::vector<ipvs::SyncDaemon> wanted);
 
   /// By service and backend, as last read: every two seconds and after each change.
   [[nodiscard]] std::vector<IpvsUse> use() const;
@@ -103,9 +106,11 @@ class IpvsServices {
   void take_over();
   void own(const std::set<ipvs::ServiceKey>& services);
   void raise_timeouts();
+  void follow_sync();
   [[nodiscard]] ipvs::HostNeeds needs() const;
   void count(const ipvs::Reading& reading);
   void say_once(std::string trouble);
+  void say_once(std::string trouble, std::string& said);
   void log_findings();
 
   Loop& loop_;
@@ -123,8 +128,8 @@ class IpvsServices {
   std::map<std::pair<ipvs::ServiceKey, Address>, ipvs::Traffic> counted_;
   /// Sums of totals_' active ones, by id.
   std::unordered_map<std::uint32_t, std::uint32_t> active_of_service_, active_of_backend_;
-  std::vector<ipvs::SyncDaemon> sync_;
-  std::string trouble_;  ///< that was logged last
+  std::vector<ipvs::SyncDaemon> sync_wanted_, sync_started_;
+  std::string trouble_, sync_trouble_;  ///< that was logged last
   std::optional<Loop::Clock::time_point> repair_logged_;
   unsigned repairs_left_out_ = 0;
   ipvs::Timeouts timeouts_asked_;  ///< by the configuration, when they were raised last
