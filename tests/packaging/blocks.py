@@ -18,7 +18,7 @@ def blocks(path):
 
 
 def installed_files(root, package):
-    """[(source, path on the machine)] by packaging/debian/PACKAGE.install, .examples, .docs; programs are left as written."""
+    """[(source, path on the machine)] by packaging/debian/PACKAGE.install, .examples, .docs."""
     debian = pathlib.Path(root, "packaging/debian")
 
     def lines(kind):

@@ -1,8 +1,9 @@
 """Every command of the operator's guide, run as it stands there.
 
-In an overlay of this machine's root where the packages' files are where the packages put them, and in a network of its own with the
-addresses of the guide. `systemctl` there is tests/packaging/systemctl, which does what the unit says. Blocks of the guide with a note
-behind `sh` are not for this test: debian_package.py runs "install" and "upgrade", nobody the others.
+In an overlay of this machine's root where the packages' files are where the packages put them, and in a network of its
+own with the addresses of the guide. `systemctl` there is tests/packaging/systemctl, which does what the unit says.
+Blocks of the guide with a note behind `sh` are not for this test: debian_package.py runs "install" and "upgrade",
+nobody the others.
 """
 
 import json
@@ -129,12 +130,13 @@ class Guide(unittest.TestCase):
                 for command in block.text.splitlines():
                     commands += 1
                     code, said = self.box.run(command)
-                    self.assertEqual(0, code, f"{command}\n{said}\n" + self.box.run("tail -n 20 /var/log/poised.log")[1])
+                    log = self.box.run("tail -n 20 /var/log/poised.log")[1] if code else ""
+                    self.assertEqual(0, code, f"{command}\n{said}\n{log}")
         self.assertGreater(commands, 35)
         self.what_it_led_to()
 
     def what_it_led_to(self):
-        """The daemon that the guide's commands have left: as its own user, with one capability, all up, nothing forgotten."""
+        """The daemon that the guide's commands have left: its own user, one capability, all up, nothing forgotten."""
         code, said = self.box.run("cat /proc/$(cat /run/poised.pid)/status")
         self.assertEqual(0, code, said)
         self.assertRegex(said, r"NoNewPrivs:\s+1\n")
@@ -143,7 +145,8 @@ class Guide(unittest.TestCase):
         _, said = self.box.run("poisectl --json show backends")
         self.assertEqual({("up", "enabled")}, {(each["state"], each["admin"]) for each in json.loads(said)})
         _, said = self.box.run("curl -s http://127.0.0.1:9847/metrics")
-        names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"^((?:poise|process)_\w+)", said, re.M)}
+        names = re.findall(r"^((?:poise|process)_\w+)", said, re.M)
+        names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
         page = (ROOT / "packaging/man/poised.8").read_text()
         reasons = (ROOT / "docs/reasons.md").read_text()
         self.assertGreater(len(names), 25)

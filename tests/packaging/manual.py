@@ -10,7 +10,9 @@ from poised import BIN
 
 ROOT = pathlib.Path(os.environ["POISE_SOURCE_DIR"])
 PAGES = ROOT / "packaging/man"
-PAGE_OF = {"poised": "poised.8", "poisectl": "poisectl.8", "poise-load": "poise-load.1", "poise-balance": "poise-balance.8"}
+PAGE_OF = {
+    "poised": "poised.8", "poisectl": "poisectl.8", "poise-load": "poise-load.1", "poise-balance": "poise-balance.8",
+}
 
 
 def run(*command, **environment):
@@ -86,6 +88,19 @@ class Words(unittest.TestCase):
             code, said, _ = run("bash", "-c", f". {ROOT}/packaging/completion/poisectl; {words}")
             self.assertEqual((0, True), (code, command in said.split()), command)
         self.assertNotIn("  ", re.search(r'commands="([^"]*)"', completion)[1].replace("\n    ", " "))
+
+
+class Readme(unittest.TestCase):
+    def test_every_common_setup_is_a_file_that_is_valid(self):
+        linked = re.findall(r"\(config/examples/([\w-]+\.json)\)", (ROOT / "README.md").read_text())
+        self.assertEqual(sorted(path.name for path in (ROOT / "config/examples").glob("*.json")), sorted(linked))
+        self.assertGreaterEqual(len(linked), 10)
+        for name in linked:
+            with self.subTest(name):
+                code, said, complaint = run(BIN / "poised", "--check", "-c", ROOT / "config/examples" / name)
+                self.assertEqual(0, code, complaint)
+                # One warning is right: that servers see our address is for the operator to weigh.
+                self.assertRegex(said, r": valid, [01] warnings")
 
 
 if __name__ == "__main__":

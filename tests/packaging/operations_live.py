@@ -1,4 +1,4 @@
-"""The files around a running poised, by the programs they are for: fail2ban bans, logcheck reads the log, nftables filters."""
+"""Files around a running poised, by the programs they are for: fail2ban bans, logcheck reads, nftables filters."""
 
 import contextlib
 import json
@@ -77,8 +77,8 @@ class Day:
 
 
 def as_syslog(line, number, target):
-    """A line as it stands in a file of rsyslog. stderr: through the service's standard error, with its own time and level;
-    syslog: poised's "target": "syslog"."""
+    """A line as it stands in a file of rsyslog. stderr: through the service's standard error, with its own time and
+    level; syslog: poised's "target": "syslog"."""
     time_and_level = re.match(r"\S+ \w+ ", line)[0]
     words = line if target == "stderr" else line[len(time_and_level):]
     when = "Nov  2 02:07:15" if number % 2 else "2026-11-22T02:07:15.123456+00:00"
@@ -154,7 +154,8 @@ class Fail2ban(unittest.TestCase):
             jails = (PACKAGING / "fail2ban/fail2ban-jail.conf").read_text()
             self.assertIn("\nbackend = systemd\n", jails)
             jails = jails.replace("\nbackend = systemd\n", f"\nbackend = polling\nlogpath = {log}\n")
-            jails = jails.replace("\naction = poise\n", f'\naction = poise[poisectl="{BIN}/poisectl -s {day.ctl.socket}"]\n', 1)
+            action = f'action = poise[poisectl="{BIN}/poisectl -s {day.ctl.socket}"]'
+            jails = jails.replace("\naction = poise\n", f"\n{action}\n", 1)
             # Loopback addresses are the machine's own, which fail2ban spares.
             (etc / "jail.d/poise.local").write_text(jails + "\n[DEFAULT]\nignoreself = false\n")
             (etc / "fail2ban.local").write_text(
