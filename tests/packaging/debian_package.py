@@ -39,8 +39,8 @@ class DebianPackage(unittest.TestCase):
                 self.repack(package, later / package.name, folder)
             self.write_guide(pathlib.Path(folder, "guide"))
             done = run(
-                ROOT / "tests/packaging/clean_root", "tests/packaging/debian_inside", "/packages",
-                env={"PACKAGES": folder},
+                ROOT / "tests/packaging/clean_root", "tests/packaging/debian_inside", "/packages", "installation",
+                env={"PACKAGES": folder, "BOOTED": "tests/packaging/debian_inside /packages life"},
             )
         self.assertEqual(done.returncode, 0)
         self.assertEqual(len([l for l in done.stdout.splitlines() if l.startswith("ok ")]), 11)
