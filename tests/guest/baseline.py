@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The proxy on kernel 6.1, the oldest it is for: tests of tests/integration once more, run inside the uml guest.
 
-Chosen by time (a guest has one processor and 25 to 85 us a system call; all of them would take half an hour) so that each
-io_uring operation the proxy uses is in: `lifecycle` (listeners, signals, drain), `relay` (receive, send, splice,
+Chosen by time (a guest has one processor and 25 to 85 us a system call; all of them would take half an hour) so that
+each io_uring operation the proxy uses is in: `lifecycle` (listeners, signals, drain), `relay` (receive, send, splice,
 half-close, reset; of a fiftieth of its bytes), parts of `refusals` (answers, timers), `real_smtp` (Postfix).
 """
 

@@ -1,4 +1,5 @@
-"""Services that are to be the kernel's where poised can't have ip_vs: a clear error, or the proxy if that was asked for.
+"""Services that are to be the kernel's where poised can't have ip_vs: a clear error, or the proxy if asked for.
+
 On a kernel that has ip_vs poised may not use it, for want of CAP_NET_ADMIN."""
 
 import os
