@@ -77,7 +77,7 @@ def prepare_servers(mode):
 
 
 def clear_servers(mode):
-    if mode == "ipvs-nat":
+    if mode not in ("ipvs-dr", "ipvs-tun"):
         return
     device = "lo" if mode == "ipvs-dr" else "tunl0"
     for name in SERVERS:
