@@ -50,7 +50,7 @@ def pen(folder, address, servers):
 
 def poise_balance(folder, address, servers):
     host, port = address.split(":")
-    return [BIN / "poise-balance", "-b", host, port, *servers]
+    return [BIN / "poise-balance", "-f", "-b", host, port, *servers]
 
 
 def _poised(folder, address, servers, greeting):

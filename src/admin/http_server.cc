@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstring>
+#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
@@ -52,9 +53,9 @@ const char* words_of(int status) {
 int send(mg_connection* connection, const Reply& reply, bool head) {
   mg_printf(connection,
             "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%sConnection: "
-            "%s\r\n\r\n",
+            "close\r\n\r\n",
             reply.status, words_of(reply.status), reply.type.c_str(), reply.body.size(),
-            kSecurityHeaders, reply.more_headers.c_str(), "close");
+            kSecurityHeaders, reply.more_headers.c_str());
   if (!head) mg_write(connection, reply.body.data(), reply.body.size());
   return reply.status;
 }
@@ -85,6 +86,22 @@ std::optional<Json> request_for(std::string_view path, const mg_request_info& in
                 {"service", parameter(info, "service")},
                 {"address", parameter(info, "address")}};
   return std::nullopt;
+}
+
+/// What `begin` has control hand to the function it is given; waits for it.
+template <class T>
+Result<T> from_control(const std::function<void(std::function<void(T)>)>& begin) {
+  auto promise = std::make_shared<std::promise<T>>();
+  auto future = promise->get_future();
+  begin([promise](T value) { promise->set_value(std::move(value)); });
+  promise.reset();  // else a request dropped by control would be waited for
+  if (future.wait_for(kPatience) != std::future_status::ready)
+    return Error{"", "control does not answer"};
+  try {
+    return future.get();
+  } catch (const std::future_error&) {
+    return Error{"", "poised is stopping"};
+  }
 }
 
 }  // namespace
@@ -144,18 +161,11 @@ int HttpServer::on_request(mg_connection* connection, void* self) {
 }
 
 Json HttpServer::ask(Json request) {
-  auto promise = std::make_shared<std::promise<Json>>();
-  auto future = promise->get_future();
-  requests_.handle(request, Caller{.user = "http", .admin = false},
-                   [promise](Json answer) { promise->set_value(std::move(answer)); });
-  promise.reset();  // else a request dropped by control would be waited for
-  if (future.wait_for(kPatience) != std::future_status::ready)
-    return {{"ok", false}, {"error", "control does not answer"}, {"code", 3}};
-  try {
-    return future.get();
-  } catch (const std::future_error&) {
-    return {{"ok", false}, {"error", "poised is stopping"}, {"code", 3}};
-  }
+  auto answer = from_control<Json>([&](std::function<void(Json)> give) {
+    requests_.handle(request, Caller{.user = "http", .admin = false}, std::move(give));
+  });
+  if (!answer) return {{"ok", false}, {"error", answer.error().what}, {"code", 3}};
+  return std::move(*answer);
 }
 
 int HttpServer::answer(mg_connection* connection) {
@@ -173,19 +183,13 @@ int HttpServer::answer(mg_connection* connection) {
     reply.type = "text/html; charset=utf-8";
     reply.body = page();
   } else if (path == "/metrics") {
-    auto promise = std::make_shared<std::promise<metrics::Facts>>();
-    auto future = promise->get_future();
-    requests_.control().ask([promise = std::move(promise)](control::Commands& commands) {
-      promise->set_value(commands.facts());
+    auto facts = from_control<metrics::Facts>([this](std::function<void(metrics::Facts)> give) {
+      requests_.control().ask(
+          [give = std::move(give)](control::Commands& commands) { give(commands.facts()); });
     });
-    if (future.wait_for(kPatience) != std::future_status::ready)
-      return send(connection, {.status = 503, .body = "control does not answer\n"}, head);
-    try {
-      reply.type = metrics::kContentType;
-      reply.body = metrics::expose(future.get());
-    } catch (const std::future_error&) {
-      return send(connection, {.status = 503, .body = "poised is stopping\n"}, head);
-    }
+    if (!facts) return send(connection, {.status = 503, .body = facts.error().what + "\n"}, head);
+    reply.type = metrics::kContentType;
+    reply.body = metrics::expose(*facts);
   } else if (path == "/-/healthy" || path == "/-/ready") {
     const Json status = ask({{"command", "status"}});
     const bool answers = status["ok"].get<bool>();

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "config/difference.h"
-#include "config/load.h"
 #include "control/commands.h"
 #include "control/machine.h"
 #include "net/limits.h"
@@ -78,7 +77,7 @@ std::vector<Finding> Commands::doctor() const {
     bad(fmt::format("{} log lines were dropped", dropped),
         "the log's reader is too slow, or its disk is full");
 
-  const config::LoadResult file = config::load_file(ground_.config_path);
+  const config::LoadResult file = ground_.load();
   if (!file.config) {
     bad(fmt::format("{} would not start or reload: {}", ground_.config_path,
                     file.errors.front().text()),

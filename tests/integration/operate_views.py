@@ -180,8 +180,11 @@ class Bans(Operated):
             endpoint = poised.endpoint("smtp")
             self.assertEqual(list(bans.values()), self.ctl.json("show", "bans"), "survive a restart")
             self.assertTrue(said(endpoint, "127.0.1.1").startswith(b"554"))
-            poised.reload()
-            self.assertTrue(said(endpoint, "127.0.1.1").startswith(b"554"))
+            # Whatever a reload changes, and one that fails.
+            for text in (None, self.config(service={"deny": ["127.0.8.8"]}), "{", self.config()):
+                poised.reload(text)
+                self.assertTrue(said(endpoint, "127.0.1.1").startswith(b"554"))
+                self.assertEqual(list(bans.values()), self.ctl.json("show", "bans"))
             wider = self.ctl.run("ban", "del", "127.0.1.1")
             self.assertEqual(1, wider.returncode)
             self.assertIn("lies in 127.0.1.0/24", wider.stderr)
@@ -211,6 +214,84 @@ class Bans(Operated):
                     self.assertEqual(code, result.returncode, result.stdout)
                     self.assertTrue(result.stderr)
             self.assertEqual([], self.ctl.json("show", "bans"))
+
+
+class Doctor(Operated):
+    """Each thing that it looks at, well and ill; the kernel's settings are those of our own namespace."""
+
+    WELL = {"net/ipv4/tcp_migrate_req": "1", "net/core/somaxconn": "4096",
+            "net/ipv4/ip_local_port_range": "10240 65535"}
+    ILL = {"net/ipv4/tcp_migrate_req": "0", "net/core/somaxconn": "128",
+           "net/ipv4/ip_local_port_range": "32768 40000"}
+
+    def setUp(self):
+        super().setUp()
+        for name in self.WELL:
+            path = pathlib.Path("/proc/sys", name)
+            self.addCleanup(path.write_text, path.read_text())
+
+    def findings(self, settings=WELL):
+        for name, value in settings.items():
+            pathlib.Path("/proc/sys", name).write_text(value)
+        return self.ctl.json("doctor")
+
+    def told(self, findings, words):
+        """The finding that has these words: is it well, and what is to be done."""
+        found = [each for each in findings if words in each["what"]]
+        self.assertEqual(1, len(found), f"{words}: {findings}")
+        return found[0]["verdict"] == "ok", found[0]["advice"]
+
+    def test_a_machine_that_is_set_up_well_has_nothing_to_look_at(self):
+        with self.start(service={"limits": {"sessions": 100}}):
+            self.assertEqual([], [each for each in self.findings() if each["verdict"] != "ok"])
+            self.assertEqual({""}, {each["advice"] for each in self.findings()})
+
+    def test_settings_of_the_kernel(self):
+        with self.start():
+            ill = self.findings(self.ILL)
+            for words, advice in (("tcp_migrate_req", "sysctl net.ipv4.tcp_migrate_req=1"),
+                                  ("net.core.somaxconn is 128", "sysctl net.core.somaxconn=4096"),
+                                  ("only 7233 local ports", "ip_local_port_range='10240 65535'")):
+                well, what_to_do = self.told(ill, words)
+                self.assertFalse(well)
+                self.assertIn(advice, what_to_do)
+            self.assertIn("look net.core.somaxconn is 128", self.ctl.done("doctor"))
+
+    def test_descriptors(self):
+        with Poised(self.config(service={"limits": {"sessions": 5000}}), state=self.state, nofile=2048):
+            well, advice = self.told(self.findings(), "limits.sessions ask for 5000 sessions, descriptors allow 768")
+            self.assertFalse(well)
+            self.assertEqual("set LimitNOFILE=10512", advice)
+
+    def test_the_file(self):
+        config = self.config()
+        with Poised(config, state=self.state) as poised:
+            self.assertTrue(self.told(self.findings(), "is what runs")[0])
+            config["pools"][0]["backends"][0]["weight"] = 5
+            poised.rewrite(config)
+            self.assertEqual((False, "poisectl reload --dry-run shows them"), self.told(self.findings(), "1 changes"))
+            poised.rewrite("{")
+            well, advice = self.told(self.findings(), "would not start or reload")
+            self.assertFalse(well)
+            self.assertIn("poised --check", advice)
+
+    def test_decisions_that_would_be_lost(self):
+        with Poised(self.config(), state="/nowhere/at/all"):
+            well, advice = self.told(self.findings(), "forgotten at a restart")
+            self.assertFalse(well)
+            self.assertIn("/nowhere/at/all", advice)
+            self.ctl.done("disable", "smtp/be1")  # and yet it works until then
+            self.assertEqual("disabled", self.ctl.backend("smtp/be1")["state"])
+
+    def test_what_status_says_is_told_too(self):
+        with self.start():
+            self.ctl.done("disable", "smtp/be1")
+            self.assertFalse(self.told(self.findings(), "backend smtp/be1 is disabled")[0])
+
+    def test_backends_that_would_answer_past_us(self):
+        with self.start(pool={"source_address": "client"}):
+            ways = [each for each in self.findings() if "smtp" in each["what"] and each["verdict"] != "ok"]
+            self.assertTrue(ways, "a transparent pool without its routes")
 
 
 class Why(Operated):
