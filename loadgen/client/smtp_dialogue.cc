@@ -20,7 +20,7 @@ void SmtpClientDialogue::receive(std::string_view bytes, ClientWire& wire) {
       case mail::ReplyReader::Status::more:
         return;
       case mail::ReplyReader::Status::malformed:
-        return fail(step_ == Step::greeting ? Failure::greeting_junk : Failure::junk);
+        return fail(step_ == Command::greeting ? Failure::greeting_junk : Failure::junk);
       case mail::ReplyReader::Status::complete:
         on_reply(wire);
     }
@@ -49,7 +49,7 @@ void SmtpClientDialogue::on_greeting(ClientWire& wire) {
 
 void SmtpClientDialogue::say_hello(ClientWire& wire) {
   say(Command::hello, fmt::format("{} {}", is_lmtp() ? "LHLO" : "EHLO", script_.helo), wire);
-  step_ = Step::hello;
+  step_ = Command::hello;
 }
 
 void SmtpClientDialogue::secured(ClientWire& wire) {
@@ -60,13 +60,14 @@ void SmtpClientDialogue::secured(ClientWire& wire) {
 }
 
 void SmtpClientDialogue::resume(ClientWire& wire) {
+  waiting_ = false;
   next_action(wire);
 }
 
 void SmtpClientDialogue::on_reply(ClientWire& wire) {
-  if (step_ == Step::greeting) return on_greeting(wire);
+  if (step_ == Command::greeting) return on_greeting(wire);
   const int code = replies_.code();
-  if (step_ == Step::quit) {
+  if (step_ == Command::quit) {
     // With pipelining, replies to what had been sent before the QUIT may come first.
     if (code == 221) {
       wire.answer(Command::quit);
@@ -77,46 +78,32 @@ void SmtpClientDialogue::on_reply(ClientWire& wire) {
     return;
   }
   if (code == 421) return fail(Failure::service_closing, "421");
-  if (step_ == Step::waiting) return fail(Failure::junk);  // nobody had asked
-  if (step_ == Step::body) return on_body_reply(wire);
-  const int expected = step_ == Step::data ? 3 : 2;
+  if (waiting_) return fail(Failure::junk);  // nobody had asked
+  if (step_ == Command::message) return on_body_reply(wire);
+  const int expected = step_ == Command::data ? 3 : 2;
   if (code / 100 != expected) return give_up(wire);
-  switch (step_) {
-    case Step::hello:
-      wire.answer(Command::hello);
-      return on_hello(wire);
-    case Step::starttls:
-      wire.answer(Command::starttls);
-      wire.start_tls = true;
-      return;
-    case Step::auth:
-      wire.answer(Command::auth);
-      return next_action(wire);
-    case Step::mail:
-      wire.answer(Command::mail);
-      step_ = Step::rcpt;
-      if (!script_.pipelining) send_rcpt(wire);
-      return;
-    case Step::rcpt:
-      wire.answer(Command::rcpt);
-      ++recipients_answered_;
-      if (recipients_sent_ < script_.recipients) return send_rcpt(wire);
-      if (recipients_answered_ < script_.recipients) return;
-      step_ = Step::data;
-      if (!script_.pipelining) say(Command::data, "DATA", wire);
-      return;
-    case Step::data:
-      wire.answer(Command::data);
-      return send_body(wire);
-    case Step::simple:
-      wire.answer(asked_);
-      return next_action(wire);
-    case Step::greeting:
-    case Step::body:
-    case Step::waiting:
-    case Step::quit:
-      break;
+  wire.answer(step_);
+  if (step_ == Command::hello) return on_hello(wire);
+  if (step_ == Command::starttls) {
+    wire.start_tls = true;
+  } else if (step_ == Command::mail) {
+    step_ = Command::rcpt;
+    if (!script_.pipelining) send_rcpt(wire);
+  } else if (step_ == Command::rcpt) {
+    on_recipient(wire);
+  } else if (step_ == Command::data) {
+    send_body(wire);
+  } else {
+    next_action(wire);  // logged in, or no more than a NOOP or RSET
   }
+}
+
+void SmtpClientDialogue::on_recipient(ClientWire& wire) {
+  ++recipients_answered_;
+  if (recipients_sent_ < script_.recipients) return send_rcpt(wire);
+  if (recipients_answered_ < script_.recipients) return;
+  step_ = Command::data;
+  if (!script_.pipelining) say(Command::data, "DATA", wire);
 }
 
 void SmtpClientDialogue::on_hello(ClientWire& wire) {
@@ -126,14 +113,14 @@ void SmtpClientDialogue::on_hello(ClientWire& wire) {
       return send_quit(wire);
     }
     say(Command::starttls, "STARTTLS", wire);
-    step_ = Step::starttls;
+    step_ = Command::starttls;
     return;
   }
   if (!script_.auth) return next_action(wire);
   say(Command::auth,
       fmt::format("AUTH PLAIN {}", base64_plain(login_name(script_, session_), script_.password)),
       wire);
-  step_ = Step::auth;
+  step_ = Command::auth;
 }
 
 void SmtpClientDialogue::next_action(ClientWire& wire) {
@@ -145,20 +132,19 @@ void SmtpClientDialogue::next_action(ClientWire& wire) {
     }
     if (action.verb == Action::Verb::wait) {
       if (messages_begun_ < remainder_.messages_done || action.time == 0) continue;
-      step_ = Step::waiting;
+      waiting_ = true;
       wire.wait = action.time;
       return;
     }
-    step_ = Step::simple;
-    asked_ = action.verb == Action::Verb::rset ? Command::rset : Command::noop;
-    return say(asked_, asked_ == Command::rset ? "RSET" : "NOOP", wire);
+    step_ = action.verb == Action::Verb::rset ? Command::rset : Command::noop;
+    return say(step_, step_ == Command::rset ? "RSET" : "NOOP", wire);
   }
   send_quit(wire);
 }
 
 void SmtpClientDialogue::begin_message(ClientWire& wire) {
   recipients_sent_ = recipients_answered_ = body_replies_ = 0;
-  step_ = Step::mail;
+  step_ = Command::mail;
   say(Command::mail, fmt::format("MAIL FROM:<{}>", script_.sender), wire);
   if (!script_.pipelining) return;
   while (recipients_sent_ < script_.recipients) send_rcpt(wire);
@@ -180,7 +166,7 @@ void SmtpClientDialogue::send_body(ClientWire& wire) {
   wire.ask(Command::message);
   wire.out.append(header);
   wire.out.append_shared(messages_.body(id_));
-  step_ = Step::body;
+  step_ = Command::message;
 }
 
 void SmtpClientDialogue::on_body_reply(ClientWire& wire) {
@@ -196,36 +182,11 @@ void SmtpClientDialogue::on_body_reply(ClientWire& wire) {
 
 void SmtpClientDialogue::send_quit(ClientWire& wire) {
   say(Command::quit, "QUIT", wire);
-  step_ = Step::quit;
-}
-
-Command SmtpClientDialogue::awaited() const {
-  switch (step_) {
-    case Step::hello:
-      return Command::hello;
-    case Step::starttls:
-      return Command::starttls;
-    case Step::auth:
-      return Command::auth;
-    case Step::mail:
-      return Command::mail;
-    case Step::rcpt:
-      return Command::rcpt;
-    case Step::data:
-      return Command::data;
-    case Step::body:
-      return Command::message;
-    case Step::greeting:
-    case Step::simple:
-    case Step::waiting:
-    case Step::quit:
-      break;
-  }
-  return asked_;
+  step_ = Command::quit;
 }
 
 void SmtpClientDialogue::give_up(ClientWire& wire) {
-  wire.refuse(awaited());
+  wire.refuse(step_);
   const int code = replies_.code();
   note_failure(code / 100 == 4   ? Failure::temporary
                : code / 100 == 5 ? Failure::permanent
@@ -233,7 +194,8 @@ void SmtpClientDialogue::give_up(ClientWire& wire) {
                fmt::format("{}", code));
   // A pipelined DATA may still be answered 354, and then QUIT would be taken for message text:
   // leave without a word.
-  if (script_.pipelining && (step_ == Step::mail || step_ == Step::rcpt)) return fail(failure());
+  if (script_.pipelining && (step_ == Command::mail || step_ == Command::rcpt))
+    return fail(failure());
   send_quit(wire);
 }
 

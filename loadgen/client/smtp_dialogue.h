@@ -22,23 +22,10 @@ class SmtpClientDialogue : public ClientDialogue {
   void resume(ClientWire& wire) override;
 
  private:
-  enum class Step : std::uint8_t {
-    greeting,
-    hello,
-    starttls,
-    auth,
-    mail,
-    rcpt,
-    data,
-    body,
-    simple,  ///< NOOP, RSET
-    waiting,
-    quit
-  };
-
   void on_reply(ClientWire& wire);
   void on_greeting(ClientWire& wire);
   void on_hello(ClientWire& wire);
+  void on_recipient(ClientWire& wire);
   void on_body_reply(ClientWire& wire);
   void say_hello(ClientWire& wire);
   void next_action(ClientWire& wire);
@@ -47,7 +34,6 @@ class SmtpClientDialogue : public ClientDialogue {
   void send_body(ClientWire& wire);
   void send_quit(ClientWire& wire);
   void give_up(ClientWire& wire);
-  [[nodiscard]] Command awaited() const;
   void say(Command command, std::string_view line, ClientWire& wire);
   [[nodiscard]] bool is_lmtp() const { return script_.protocol == Protocol::lmtp; }
 
@@ -56,8 +42,8 @@ class SmtpClientDialogue : public ClientDialogue {
   std::uint64_t session_;
   Remainder remainder_;
   mail::ReplyReader replies_;
-  Step step_ = Step::greeting;
-  Command asked_ = Command::greeting;  ///< of step `simple`
+  Command step_ = Command::greeting;  ///< whose answer is the next one
+  bool waiting_ = false;              ///< between two commands: nothing is asked
   bool secured_ = false;
   std::size_t next_ = 0;          ///< of the script's actions
   unsigned messages_begun_ = 0;   ///< of the script's, those done earlier included

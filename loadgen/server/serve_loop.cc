@@ -59,15 +59,20 @@ Result<void> ServeLoop::open() {
 }
 
 Result<void> ServeLoop::listen(Server& server) {
-  Faults& faults = server.spec.faults;
   Result<net::Fd> listener =
-      open_server(server.address ? server.address : server.spec.listen, faults.refuse);
+      open_server(server.address ? server.address : server.spec.listen, server.spec.faults.refuse);
   if (!listener) return listener.error();
   server.listener = std::move(*listener);
-  const ServerSettings& settings = server.spec.settings;
-  if (faults.greet == "421" || faults.greet == "554")
-    faults.greet = refusal_greeting(settings.protocol, settings.name, faults.greet == "421");
+  word_refusal(server);
   return {};
+}
+
+/// 421 and 554 stand for what the protocol says then.
+void ServeLoop::word_refusal(Server& server) {
+  std::string& greet = server.spec.faults.greet;
+  const ServerSettings& settings = server.spec.settings;
+  if (greet == "421" || greet == "554")
+    greet = refusal_greeting(settings.protocol, settings.name, greet == "421");
 }
 
 void ServeLoop::run() {
@@ -165,13 +170,18 @@ void ServeLoop::begin(std::uint32_t at, net::Fd fd) {
     begin_tls(session);
     return wait_idle(session);
   }
-  welcome(session);
+  greet_in_time(session);
+  if (session.wait == Wait::greeting) return;
+  wait_idle(session);
+  pump(session);
 }
 
-void ServeLoop::welcome(Session& session) {
+void ServeLoop::greet_in_time(Session& session) {
   const Faults& faults = servers_[session.server]->spec.faults;
-  if (faults.delay > 0) return wait_for(session, Wait::greeting, now_ + faults.delay);
-  greet(session);
+  if (faults.delay > 0)
+    wait_for(session, Wait::greeting, now_ + faults.delay);
+  else
+    session.dialogue->greet(faults.greet, session.wire);
 }
 
 void ServeLoop::greet(Session& session) {
@@ -198,11 +208,7 @@ bool ServeLoop::take_header(Session& session, std::string_view bytes) {
   session.pending.erase(0, header.length);
   session.awaits_header = false;
   if (!is_implicit_tls(servers_[session.server]->spec.settings.protocol)) {
-    const Nanos delay = servers_[session.server]->spec.faults.delay;
-    if (delay > 0)
-      wait_for(session, Wait::greeting, now_ + delay);
-    else
-      session.dialogue->greet(servers_[session.server]->spec.faults.greet, session.wire);
+    greet_in_time(session);
     return true;
   }
   begin_tls(session);
@@ -229,12 +235,7 @@ bool ServeLoop::decrypt(Session& session, std::string_view bytes) {
     session.securing = false;
     ++server.tally.tls;
     session.dialogue->secured(session.wire);
-    if (is_implicit_tls(server.spec.settings.protocol)) {
-      if (server.spec.faults.delay > 0)
-        wait_for(session, Wait::greeting, now_ + server.spec.faults.delay);
-      else
-        session.dialogue->greet(server.spec.faults.greet, session.wire);
-    }
+    if (is_implicit_tls(server.spec.settings.protocol)) greet_in_time(session);
   }
   session.tls->take_plaintext(session.pending);
   return true;
@@ -506,9 +507,7 @@ void ServeLoop::happen(const Event& event) {
     if (server.tally.died) continue;
     // A listener knows whether it refuses from its making.
     if (server.listener && refused == faults.refuse) {
-      if (faults.greet == "421" || faults.greet == "554")
-        faults.greet = refusal_greeting(server.spec.settings.protocol, server.spec.settings.name,
-                                        faults.greet == "421");
+      word_refusal(server);
       continue;
     }
     server.listener.reset();

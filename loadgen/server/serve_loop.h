@@ -91,7 +91,7 @@ class ServeLoop {
   void accept_from(std::uint32_t server);
   void pause_accepting(std::uint32_t server);
   void begin(std::uint32_t server, net::Fd fd);
-  void welcome(Session& session);
+  void greet_in_time(Session& session);
   void greet(Session& session);
   bool take_header(Session& session, std::string_view bytes);
   void begin_tls(Session& session);
@@ -113,6 +113,7 @@ class ServeLoop {
   void kill(std::uint32_t server);
   void happen(const Event& event);
   Result<void> listen(Server& server);
+  static void word_refusal(Server& server);
   void schedule_next();
 
   // Slots of Tag and Deadlines: listeners, then the moments of their deaths, then the signal, then
