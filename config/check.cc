@@ -66,6 +66,7 @@ class Checker {
     check_listeners();
     for (std::size_t i = 0; i < config_.services.size(); ++i) check_service(i);
     for (std::size_t i = 0; i < config_.pools.size(); ++i) check_pool(i);
+    if (config_.pair) check_pair(*config_.pair);
   }
 
  private:
@@ -491,6 +492,73 @@ class Checker {
          probe.type == ProbeType::smtp)) {
       error(at + "/deep/login", "only probes of submission, imap, pop3 and managesieve log in");
     }
+  }
+
+  void check_pair(const Pair& pair) {
+    if (pair.nodes.empty()) return;  // said by the reader
+    if (pair.nodes.size() != 2)
+      return error("/pair/nodes", fmt::format("{} node: a pair has two", pair.nodes.size()));
+    unique_names("/pair/nodes", pair.nodes);
+    unique_names("/pair/vrrp", pair.vrrp);
+    const PairNode &first = pair.nodes[0], &second = pair.nodes[1];
+    if (pair.own >= pair.nodes.size()) {
+      return error(
+          "/pair/nodes",
+          fmt::format("none of {} and {} is this machine, {}: write its node's name into "
+                      "the file \"node\" beside this one",
+                      quote(first.name), quote(second.name), quote(options_.node.value_or(""))));
+    }
+    if (first.address && first.address == second.address)
+      error("/pair/nodes/1/address", "both nodes have this address");
+    if (first.address && first.address.family != second.address.family)
+      error("/pair/nodes/1/address", "one node has an IPv4 address, the other an IPv6 address");
+    else if (first.vrrp_address.family != second.vrrp_address.family)
+      error("/pair/nodes/1/vrrp_address", "not of the family of the first node's");
+    if (first.priority == second.priority)
+      error("/pair/nodes/1/priority",
+            fmt::format("both nodes have priority {}; who is higher begins", first.priority));
+    for (const auto& [name, value] : pair.nodes[0].variables) same_variable(name, 1);
+    for (const auto& [name, value] : pair.nodes[1].variables) same_variable(name, 0);
+    for (std::size_t i = 0; i < pair.vrrp.size(); ++i) check_vrrp(pair, i);
+  }
+
+  void same_variable(const std::string& name, std::size_t node) {
+    const PairNode& other = config_.pair->nodes[node];
+    if (!other.variables.contains(name))
+      error(
+          fmt::format("/pair/nodes/{}/variables", node),
+          fmt::format("node {} has no variable {}, the other has", quote(other.name), quote(name)));
+  }
+
+  void check_vrrp(const Pair& pair, std::size_t index) {
+    const Vrrp& vrrp = pair.vrrp[index];
+    const std::string at = fmt::format("/pair/vrrp/{}", index);
+    for (std::size_t i = 0; i < index; ++i)
+      if (pair.vrrp[i].router_id == vrrp.router_id && pair.vrrp[i].interface == vrrp.interface)
+        error(at + "/router_id", fmt::format("{} is also that of /pair/vrrp/{} on {}",
+                                             vrrp.router_id, i, vrrp.interface));
+    if (vrrp.advert_interval % 10ms != 0ms)
+      error(at + "/advert_interval", fmt::format("{}: VRRP counts hundredths of a second",
+                                                 quote(format_duration(vrrp.advert_interval))));
+    bool family = vrrp.virtual_addresses.empty();
+    for (std::size_t i = 0; i < vrrp.virtual_addresses.size(); ++i) {
+      const Address& address = vrrp.virtual_addresses[i].address;
+      const std::string pointer = fmt::format("{}/virtual_addresses/{}", at, i);
+      family = family || address.family == pair.self().vrrp_address.family;
+      for (const PairNode& node : pair.nodes)
+        if (without_port(node.address) == address || node.vrrp_address == address)
+          error(pointer,
+                fmt::format("{} is the address of node {}: a virtual address is nobody's own",
+                            address.ip_text(), quote(node.name)));
+      Address any;
+      any.family = address.family;
+      if (all_pools_known_ && !own_addresses_.contains(address) && !own_addresses_.contains(any))
+        warn(pointer, fmt::format("no service listens on {}", address.ip_text()));
+    }
+    if (!family)
+      error(at + "/virtual_addresses",
+            fmt::format("none is of the family of the nodes' \"vrrp_address\" ({})",
+                        pair.self().vrrp_address.ip_text()));
   }
 
   const Config& config_;

@@ -13,8 +13,12 @@ namespace poise::config {
 namespace {
 
 /// Lists whose elements have names, and what one is called.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kNamed{
-    {{"services", "service"}, {"pools", "pool"}, {"backends", "backend"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kNamed{
+    {{"services", "service"},
+     {"pools", "pool"},
+     {"backends", "backend"},
+     {"nodes", "node"},
+     {"vrrp", "VRRP instance"}}};
 
 class Differ {
  public:

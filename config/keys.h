@@ -470,6 +470,7 @@ Key<T> objects(std::string name, std::vector<U> T::*member, std::size_t max,
 const Table<Config>& config_keys();
 const Table<Service>& service_keys();
 const Table<Pool>& pool_keys();
+const Table<Pair>& pair_keys();  // tables_pair.cc
 
 inline constexpr std::size_t kServicesMax = 1024;
 inline constexpr std::size_t kPoolsMax = 1024;
@@ -478,8 +479,13 @@ inline constexpr std::size_t kListenMax = 256;
 inline constexpr std::size_t kTiersMax = 256;
 inline constexpr std::size_t kNetworksMax = 65536;  ///< in one list
 
+inline constexpr std::size_t kVrrpMax = 32;
+inline constexpr std::size_t kVirtualAddressesMax = 256;  ///< of one VRRP instance
+
 /// Letters, digits, `.` `_` `-`, at most 64: names of services, pools and backends appear in
 /// commands, metric labels and log lines.
 bool is_name(std::string_view text);
+inline const TextRule kNameRule{is_name, "a name has letters, digits, '.', '_' and '-', 64 at most",
+                                "^[A-Za-z0-9._-]{1,64}$"};
 
 }  // namespace poise::config

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <utility>
 
@@ -14,6 +16,7 @@
 #include "config/document.h"
 #include "config/hostname.h"
 #include "config/keys.h"
+#include "config/variables.h"
 
 namespace poise::config {
 namespace {
@@ -56,13 +59,48 @@ void look_ahead(const Node& root, Reader& reader) {
 }
 
 /// The kernel forwards from the first packet on: nothing of ours happens before a backend answers.
+/// Of a pair the first box named is the one that has the addresses when both are well.
 void settle(Config& config) {
+  if (config.pair) {
+    for (std::size_t i = 0; i < config.pair->nodes.size(); ++i) {
+      PairNode& node = config.pair->nodes[i];
+      if (node.priority == 0) node.priority = i == 0 ? 150 : 100;
+      if (node.vrrp_address) continue;
+      node.vrrp_address = node.address;
+      node.vrrp_address.port = 0;
+    }
+  }
   for (Service& service : config.services) {
     if (service.forwarding == Forwarding::proxy) continue;
     service.greeting = Greeting{};
     service.early_talk = EarlyTalk::pass;
     if (service.pool < config.pools.size()) config.pools[service.pool].queue = Queue{};
   }
+}
+
+/// The file beside `path` that says which box of a pair this is.
+std::optional<std::string> node_beside(const std::string& path) {
+  std::ifstream file(std::filesystem::path(path).replace_filename("node"));
+  std::string name;
+  if (!file || !(file >> name)) return std::nullopt;
+  return name;
+}
+
+/// At most one byte more than a configuration may have: enough for the parser to say so.
+Result<std::string> read_file(const std::string& path) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
+                                                             &std::fclose);
+  if (!file) return Error{path, fmt::format("cannot be opened: {}", std::strerror(errno))};
+  std::string text;
+  std::array<char, 65536> block;
+  while (text.size() <= kFileBytesMax) {
+    const std::size_t bytes = std::fread(block.data(), 1, block.size(), file.get());
+    text.append(block.data(), bytes);
+    if (std::ferror(file.get()) != 0)
+      return Error{path, fmt::format("cannot be read: {}", std::strerror(errno))};
+    if (bytes == 0) break;
+  }
+  return text;
 }
 
 LoadResult unreadable(const std::string& path, std::string why) {
@@ -78,7 +116,7 @@ LoadResult load_text(std::string_view text, const LoadOptions& given) {
   if (!options.hostname) options.hostname = machine_hostname();
   if (options.cpus == 0) options.cpus = usable_cpus();
   Problems problems(text, options.file);
-  const Document document = parse_document(text);
+  Document document = parse_document(text);
   LoadResult result;
   if (document.error) {
     problems.error(document.error->offset, "", document.error->message);
@@ -88,10 +126,15 @@ LoadResult load_text(std::string_view text, const LoadOptions& given) {
   } else {
     Reader reader(options.features, problems);
     reader.hostname = *options.hostname;
+    const std::string node = options.node ? *options.node : *options.hostname;
+    const std::size_t own = own_node(document.root, node);
+    substitute_variables(document.root, own, problems);
     look_ahead(document.root, reader);
     Config config;
     read_members(reader, document.root, config_keys(), config);
+    if (config.pair) config.pair->own = own;
     settle(config);
+    options.node = node;
     check(config, document.root, options, problems);
     if (problems.error_count() == 0) result.config = std::move(config);
   }
@@ -100,22 +143,18 @@ LoadResult load_text(std::string_view text, const LoadOptions& given) {
   return result;
 }
 
+std::optional<std::string> file_text(const std::string& path) {
+  auto text = read_file(path);
+  if (!text || text->size() > kFileBytesMax) return std::nullopt;
+  return std::move(*text);
+}
+
 LoadResult load_file(const std::string& path, LoadOptions options) {
   options.file = path;
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
-                                                             &std::fclose);
-  if (!file) return unreadable(path, fmt::format("cannot be opened: {}", std::strerror(errno)));
-  std::string text;
-  std::array<char, 65536> block;
-  // One byte beyond the limit is enough for the parser to say that there are too many.
-  while (text.size() <= kFileBytesMax) {
-    const std::size_t bytes = std::fread(block.data(), 1, block.size(), file.get());
-    text.append(block.data(), bytes);
-    if (std::ferror(file.get()) != 0)
-      return unreadable(path, fmt::format("cannot be read: {}", std::strerror(errno)));
-    if (bytes == 0) break;
-  }
-  return load_text(text, options);
+  if (!options.node) options.node = node_beside(path);
+  const auto text = read_file(path);
+  if (!text) return unreadable(path, text.error().what);
+  return load_text(*text, options);
 }
 
 }  // namespace poise::config

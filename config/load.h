@@ -17,6 +17,7 @@ namespace poise::config {
 struct LoadOptions {
   std::string file = "poise.json";      ///< the name in messages
   std::optional<std::string> hostname;  ///< default of "hostname"; absent: machine_hostname()
+  std::optional<std::string> node;      ///< which box of a "pair" this is; absent: the host's name
   unsigned cpus = 0;                    ///< to judge "workers" by; 0: those this process may run on
   Features features = supported();
 };
@@ -29,8 +30,12 @@ struct LoadResult {
 
 LoadResult load_text(std::string_view text, const LoadOptions& options = {});
 
-/// `options.file` is replaced by `path`. A file that can't be read is one error without line and
-/// column.
+/// `options.file` is replaced by `path`, and without `options.node` the first line of the file
+/// "node" beside it says which box of a pair this is, if there is such a file. A file that can't be
+/// read is one error without line and column.
 LoadResult load_file(const std::string& path, LoadOptions options = {});
+
+/// The whole file, when it can be read and is not larger than a configuration may be.
+std::optional<std::string> file_text(const std::string& path);
 
 }  // namespace poise::config

@@ -49,8 +49,6 @@ std::string quoted_error(const Node& node, const Error& error) {
   return fmt::format("{}: {}", quote(node.text), error.what);
 }
 
-const TextRule kName{is_name, "a name has letters, digits, '.', '_' and '-', 64 at most",
-                     "^[A-Za-z0-9._-]{1,64}$"};
 const TextRule kHostName{is_host_name, "not a valid host name", ""};
 
 bool is_account(std::string_view text) {
@@ -457,7 +455,8 @@ std::function<U&(T&)> part(U T::*member) {
 
 const Table<Service>& service_keys() {
   static const Table<Service> table{
-      text("name", &Service::name, kName, "the service's name, as in logs, metrics and commands")
+      text("name", &Service::name, kNameRule,
+           "the service's name, as in logs, metrics and commands")
           .needed(),
       listen_key(),
       word("protocol", &Service::protocol, protocol_words(),
@@ -794,7 +793,7 @@ Key<Backend> address_key() {
 
 const Table<Backend>& backend_keys() {
   static const Table<Backend> table{
-      text("name", &Backend::name, kName, "the backend's name, unique in its pool").needed(),
+      text("name", &Backend::name, kNameRule, "the backend's name, unique in its pool").needed(),
       address_key(),
       // At most 256, as elsewhere in the field: round_robin keeps one period of the weights as a
       // table.
@@ -806,7 +805,7 @@ const Table<Backend>& backend_keys() {
           .initially("0/s")
           .until(Feature::connect_rate, "0/s"),
       text("host", &Backend::host,
-           {[](std::string_view value) { return value.empty() || is_name(value); }, kName.why,
+           {[](std::string_view value) { return value.empty() || is_name(value); }, kNameRule.why,
             "^[A-Za-z0-9._-]{0,64}$"},
            "the machine it runs on, for host/NAME in commands; empty: none")
           .initially(""),
@@ -821,7 +820,7 @@ const Table<Backend>& backend_keys() {
 
 const Table<Pool>& pool_keys() {
   static const Table<Pool> table{
-      text("name", &Pool::name, kName, "the pool's name, as in logs, metrics and commands")
+      text("name", &Pool::name, kNameRule, "the pool's name, as in logs, metrics and commands")
           .needed(),
       scheduler_key(),
       congestion(&Pool::congestion,
@@ -944,6 +943,19 @@ Key<Config> workers_key() {
   return std::move(key).initially("auto");
 }
 
+Key<Config> pair_key() {
+  Key<Config> key = object_or_off<Config, Pair>(
+      "pair",
+      [](Config& config) -> Pair& { return config.pair ? *config.pair : config.pair.emplace(); },
+      [](const Config& config) { return config.pair.has_value(); },
+      [](Config& config) { config.pair.reset(); }, &pair_keys, "pair",
+      "this box and another one with the same file: one has the virtual addresses; absent: alone");
+  key.print = [print = key.print](const Printer& printer, const Config& config) {
+    return config.pair ? print(printer, config) : not_printed();
+  };
+  return std::move(key).initially("off");
+}
+
 /// For editors that find their schema by it; not part of the configuration.
 Key<Config> schema_key() {
   Key<Config> key =
@@ -992,6 +1004,7 @@ const Table<Config>& config_keys() {
                                                                      : Protocol::tcp;
             },
             "pool", "the servers behind services"),
+        pair_key(),
         schema_key(),
     };
   }();

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -249,6 +250,50 @@ struct Pool {
   bool operator==(const Pool&) const = default;
 };
 
+/// An address with the size of its network, "192.0.2.10/24": what an interface gets.
+struct VirtualAddress {
+  Address address;  ///< port 0
+  std::uint8_t prefix = 0;
+
+  [[nodiscard]] std::string text() const { return fmt::format("{}/{}", address.ip_text(), prefix); }
+  bool operator==(const VirtualAddress&) const = default;
+};
+
+/// VRRP of one interface: an address, or several, that one of the two boxes has.
+struct Vrrp {
+  std::string name;
+  std::string interface;
+  unsigned router_id = 0;
+  std::vector<VirtualAddress> virtual_addresses;
+  milliseconds advert_interval{1000};
+  bool preempt = false;
+
+  bool operator==(const Vrrp&) const = default;
+};
+
+/// One box of a pair: what differs between the two; the rest of the file is the same on both.
+struct PairNode {
+  std::string name;
+  Address address;       ///< of the link between the two
+  Address vrrp_address;  ///< that VRRP is spoken from; port 0
+  unsigned priority = 0;
+  std::map<std::string, std::string> variables;  ///< what ${name} stands for in the file
+
+  bool operator==(const PairNode&) const = default;
+};
+
+struct Pair {
+  std::string key_file;
+  milliseconds pace{};  ///< the passive box probes at most so often; 0: as often as the other
+  std::vector<PairNode> nodes;  ///< two
+  std::size_t own = 0;          ///< which of them we are
+  std::vector<Vrrp> vrrp;
+
+  [[nodiscard]] const PairNode& self() const { return nodes[own]; }
+  [[nodiscard]] const PairNode& peer() const { return nodes[1 - own]; }
+  bool operator==(const Pair&) const = default;
+};
+
 struct Config {
   unsigned version = 1;
   std::string hostname;  ///< the machine's FQDN when not given
@@ -259,6 +304,7 @@ struct Config {
   milliseconds shutdown_drain{30000};
   std::vector<Service> services;
   std::vector<Pool> pools;
+  std::optional<Pair> pair;
 
   bool operator==(const Config&) const = default;
 };
