@@ -6,7 +6,10 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <array>
+#include <cstring>
 #include <memory>
+#include <string_view>
 
 #include "tls/errors.h"
 
@@ -49,6 +52,40 @@ Certificate sign_for_itself(EVP_PKEY* key, const std::string& name) {
   X509_set_issuer_name(certificate.get(), subject);
   if (X509_sign(certificate.get(), key, EVP_sha256()) == 0) return {};
   return certificate;
+}
+
+// ---- pre-shared keys
+
+constexpr const char* kIdentity = "poise-pair";
+constexpr std::array<unsigned char, 2> kAes128GcmSha256{0x13, 0x01};
+
+/// A session that both sides could have resumed: what OpenSSL makes of an external key.
+SSL_SESSION* session_of(SSL* ssl) {
+  const auto* key = static_cast<const std::string*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), 0));
+  const SSL_CIPHER* const cipher = SSL_CIPHER_find(ssl, kAes128GcmSha256.data());
+  SSL_SESSION* const session = SSL_SESSION_new();
+  if (session != nullptr && cipher != nullptr &&
+      SSL_SESSION_set1_master_key(session, reinterpret_cast<const unsigned char*>(key->data()),
+                                  key->size()) == 1 &&
+      SSL_SESSION_set_cipher(session, cipher) == 1 &&
+      SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) == 1)
+    return session;
+  SSL_SESSION_free(session);
+  return nullptr;
+}
+
+int use_key(SSL* ssl, const EVP_MD*, const unsigned char** identity, std::size_t* size,
+            SSL_SESSION** session) {
+  *session = session_of(ssl);
+  *identity = reinterpret_cast<const unsigned char*>(kIdentity);
+  *size = std::strlen(kIdentity);
+  return *session != nullptr ? 1 : 0;
+}
+
+int find_key(SSL* ssl, const unsigned char* identity, std::size_t size, SSL_SESSION** session) {
+  const bool ours = std::string_view(reinterpret_cast<const char*>(identity), size) == kIdentity;
+  *session = ours ? session_of(ssl) : nullptr;
+  return 1;
 }
 
 }  // namespace
@@ -98,6 +135,29 @@ Result<std::shared_ptr<const Context>> Context::self_signed_server(const std::st
   if (!certificate || SSL_CTX_use_certificate(context, certificate.get()) != 1 ||
       SSL_CTX_use_PrivateKey(context, key.get()) != 1)
     return Error{fmt::format("a certificate for {}", name), last_error()};
+  return std::shared_ptr<const Context>(std::move(made));
+}
+
+Result<std::shared_ptr<const Context>> Context::pre_shared(const std::string& secret, bool server) {
+  ERR_clear_error();
+  std::shared_ptr<Context> made(
+      new Context(SSL_CTX_new(server ? TLS_server_method() : TLS_client_method())));
+  SSL_CTX* const context = made->get();
+  if (context == nullptr) return Error{"TLS", last_error()};
+  set_up(context);
+  // Any text makes a key of the cipher's size.
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned int size = 0;
+  if (EVP_Digest(secret.data(), secret.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1 ||
+      SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+      SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") != 1)
+    return Error{"TLS", last_error()};
+  made->key_.assign(reinterpret_cast<const char*>(digest.data()), size);
+  SSL_CTX_set_ex_data(context, 0, &made->key_);
+  if (server)
+    SSL_CTX_set_psk_find_session_callback(context, find_key);
+  else
+    SSL_CTX_set_psk_use_session_callback(context, use_key);
   return std::shared_ptr<const Context>(std::move(made));
 }
 

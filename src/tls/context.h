@@ -24,6 +24,10 @@ class Context {
   /// day. Tests and load only.
   static Result<std::shared_ptr<const Context>> self_signed_server(const std::string& name);
 
+  /// Both sides know `secret` and nobody else does: TLS 1.3 with a pre-shared key (RFC 8446 2.2),
+  /// keys of the moment from Diffie-Hellman all the same, no certificate.
+  static Result<std::shared_ptr<const Context>> pre_shared(const std::string& secret, bool server);
+
   [[nodiscard]] ssl_ctx_st* get() const { return context_.get(); }
 
  private:
@@ -33,6 +37,7 @@ class Context {
   explicit Context(ssl_ctx_st* context) : context_(context) {}
 
   std::unique_ptr<ssl_ctx_st, Free> context_;
+  std::string key_;  ///< pre-shared; callbacks find it by the SSL_CTX's application data
 };
 
 }  // namespace poise::tls
