@@ -1,6 +1,7 @@
 #include "balance/sticky_table.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace poise::balance {
 namespace {
@@ -80,6 +81,7 @@ void StickyTable::renew(Shard& shard, std::uint32_t index, Tick now) const {
   if (age(value.used, now) <= step) return;
   value.used = now;
   shard.map.touch(index);
+  note(shard, shard.map[index].source);
 }
 
 void StickyTable::put(Shard& shard, const Address& source, BackendId backend, Tick now) {
@@ -88,6 +90,7 @@ void StickyTable::put(Shard& shard, const Address& source, BackendId backend, Ti
   const std::uint32_t index = shard.map.add(source);
   if (index == shard.map.kNone) return;
   shard.map[index].value = {backend, now};
+  note(shard, source);
   entries_of_[backend.value].fetch_add(1, std::memory_order_relaxed);
   entries_.fetch_add(1, std::memory_order_relaxed);
 }
@@ -136,7 +139,70 @@ Placement StickyTable::move(const Address& source, BackendId from, BackendId to,
   entries_of_[from.value].fetch_sub(1, std::memory_order_relaxed);
   entries_of_[to.value].fetch_add(1, std::memory_order_relaxed);
   value.backend = to;
+  note(shard, source);
   return {to, true};
+}
+
+// ---- for the other box of a pair
+
+void StickyTable::note(Shard& shard, const Address& source) const {
+  if (!remember_changes_.load(std::memory_order_relaxed) || shard.all_changed) return;
+  if (shard.changed.size() < kChangedMax) {
+    shard.changed.push_back(source);
+    return;
+  }
+  shard.all_changed = true;
+  shard.changed.clear();
+}
+
+void StickyTable::remember_changes(bool on) {
+  remember_changes_.store(on, std::memory_order_relaxed);
+}
+
+void StickyTable::all_changed() {
+  for (Shard& shard : shards_) {
+    const std::lock_guard lock(shard.mutex);
+    shard.all_changed = true;
+    shard.changed.clear();
+  }
+}
+
+void StickyTable::collect(std::size_t number, Time now, std::vector<StickyEntry>& out) {
+  Shard& shard = shards_[number];
+  out.clear();
+  std::unique_lock lock(shard.mutex);
+  if (std::exchange(shard.all_changed, false)) {
+    lock.unlock();
+    return copy(shard, now, out);
+  }
+  for (const Address& source : std::exchange(shard.changed, {})) {
+    const std::uint32_t index = shard.map.find(source);
+    if (index == shard.map.kNone) continue;
+    const Value& value = shard.map[index].value;
+    if (!outlived(value, to_tick(now)))
+      out.push_back({source, value.backend, seconds(age(value.used, to_tick(now)))});
+  }
+}
+
+void StickyTable::adopt(const StickyEntry& entry, Time now) {
+  const Tick tick = to_tick(now);
+  const auto idle = static_cast<Tick>(std::clamp<std::int64_t>(entry.idle.count(), 0, tick));
+  Shard& shard = shard_of(entry.source);
+  const std::lock_guard lock(shard.mutex);
+  std::uint32_t index = shard.map.find(entry.source);
+  if (index != shard.map.kNone) {
+    if (shard.map[index].value.used >= tick - idle) return;
+    entries_of_[shard.map[index].value.backend.value].fetch_sub(1, std::memory_order_relaxed);
+    entries_.fetch_sub(1, std::memory_order_relaxed);
+    shard.map.touch(index);
+  } else {
+    if (shard.map.full()) drop(shard, shard.map.oldest());
+    index = shard.map.add(entry.source);
+    if (index == shard.map.kNone) return;
+  }
+  shard.map[index].value = {entry.backend, tick - idle};
+  entries_of_[entry.backend.value].fetch_add(1, std::memory_order_relaxed);
+  entries_.fetch_add(1, std::memory_order_relaxed);
 }
 
 template <class Condition>

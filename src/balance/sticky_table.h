@@ -78,6 +78,20 @@ class StickyTable {
   /// Inserting does it too, a few at a time.
   std::uint32_t expire(Time now);
 
+  // --- for the other box of a pair
+
+  /// From now on changes are remembered for collect(), each shard's last kChangedMax; beyond those
+  /// the whole shard counts as changed.
+  void remember_changes(bool on);
+  static constexpr std::size_t kChangedMax = 1024;
+  /// Everything counts as changed: for a peer that knows nothing.
+  void all_changed();
+  /// The entries of a shard that are new, moved or renewed since the last call. `out` is emptied
+  /// first.
+  void collect(std::size_t shard, Time now, std::vector<StickyEntry>& out);
+  /// The peer's entry; the one used later wins. Not a change of ours.
+  void adopt(const StickyEntry& entry, Time now);
+
   /// After a reload. With fewer entries those go that asked longest ago.
   void configure(const Options& options);
 
@@ -115,6 +129,8 @@ class StickyTable {
     Shard(std::uint32_t capacity, std::uint64_t key) : map(capacity, key) {}
     std::mutex mutex;
     LruMap<Value> map;
+    std::vector<Address> changed;
+    bool all_changed = false;
   };
 
   Shard& shard_of(const Address& source) const {
@@ -122,6 +138,7 @@ class StickyTable {
   }
   [[nodiscard]] bool outlived(const Value& value, Tick now) const;
   std::uint32_t find_live(Shard& shard, const Address& source, Tick now);
+  void note(Shard& shard, const Address& source) const;
   void put(Shard& shard, const Address& source, BackendId backend, Tick now);
   void renew(Shard& shard, std::uint32_t index, Tick now) const;
   void drop(Shard& shard, std::uint32_t index);
@@ -132,6 +149,7 @@ class StickyTable {
 
   const std::uint64_t hash_key_;
   std::atomic<Tick> ttl_{1};
+  std::atomic<bool> remember_changes_{false};
   std::atomic<std::uint32_t> entries_{0};
   Registry<std::atomic<std::uint32_t>> entries_of_;
   mutable std::deque<Shard> shards_;

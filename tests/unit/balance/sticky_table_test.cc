@@ -369,5 +369,65 @@ TEST(StickyTableConcurrency, everything_at_once_leaves_true_counts) {
   for (std::uint32_t id = 0; id < 8; ++id) EXPECT_EQ(table.entries_of(BackendId{id}), counts[id]);
 }
 
+/// What a table tells the other box of a pair, all shards together.
+std::map<Address, BackendId> told(StickyTable& table, StickyTable::Time now) {
+  std::map<Address, BackendId> all;
+  std::vector<StickyEntry> entries;
+  for (std::size_t shard = 0; shard < StickyTable::kShards; ++shard) {
+    table.collect(shard, now, entries);
+    for (const StickyEntry& each : entries) all[each.source] = each.backend;
+  }
+  return all;
+}
+
+TEST(StickyTable, tells_what_is_new_moved_or_renewed_once) {
+  StickyTable table(options(1000), kKey);
+  static_cast<void>(table.insert_if_absent(numbered(1), kA, 0s));
+  EXPECT_TRUE(told(table, 0s).empty());  // nobody asked it to remember
+  table.remember_changes(true);
+  static_cast<void>(table.insert_if_absent(numbered(2), kA, 0s));
+  static_cast<void>(table.insert_if_absent(numbered(3), kA, 0s));
+  table.move(numbered(3), kA, kB, 0s);
+  EXPECT_EQ(told(table, 0s), (std::map<Address, BackendId>{{numbered(2), kA}, {numbered(3), kB}}));
+  EXPECT_TRUE(told(table, 0s).empty());
+  static_cast<void>(table.find(numbered(2), 5s));  // too soon to be a renewal
+  EXPECT_TRUE(told(table, 5s).empty());
+  static_cast<void>(table.find(numbered(2), 60s));
+  EXPECT_EQ(told(table, 60s).size(), 1u);
+  table.all_changed();
+  EXPECT_EQ(told(table, 60s).size(), 3u);
+}
+
+TEST(StickyTable, tells_a_whole_shard_when_too_much_changed) {
+  StickyTable table(options(100'000), kKey);
+  table.remember_changes(true);
+  const std::uint32_t count = 3 * StickyTable::kShards * StickyTable::kChangedMax;
+  for (std::uint32_t i = 0; i < count; ++i)
+    static_cast<void>(table.insert_if_absent(numbered(i), kA, 0s));
+  EXPECT_EQ(told(table, 0s).size(), table.entries());
+  EXPECT_GT(table.entries(), count / 2);
+  EXPECT_TRUE(told(table, 0s).empty());
+}
+
+TEST(StickyTable, adopts_what_was_used_later) {
+  StickyTable table(options(100), kKey);
+  table.remember_changes(true);
+  const auto now = 1000s;
+  table.adopt({numbered(1), kA, 10s}, now);
+  EXPECT_EQ(table.look(numbered(1), now), kA);
+  EXPECT_EQ(table.entries_of(kA), 1u);
+  table.adopt({numbered(1), kB, 20s}, now);  // older: ours stays
+  EXPECT_EQ(table.look(numbered(1), now), kA);
+  table.adopt({numbered(1), kB, 5s}, now);
+  EXPECT_EQ(table.look(numbered(1), now), kB);
+  EXPECT_EQ(table.entries(), 1u);
+  EXPECT_EQ(table.entries_of(kA), 0u);
+  EXPECT_EQ(table.entries_of(kB), 1u);
+  EXPECT_TRUE(told(table, now).empty());  // the peer knows
+  table.adopt({numbered(2), kA, 3'590s}, 10'000s);
+  EXPECT_EQ(table.look(numbered(2), 10'005s), kA);
+  EXPECT_EQ(table.look(numbered(2), 10'011s), std::nullopt);  // its hour is over
+}
+
 }  // namespace
 }  // namespace poise::balance::test
