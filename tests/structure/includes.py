@@ -9,13 +9,13 @@ import unittest
 
 import sources
 
-# main > {admin, command} > control > {proxy, ipvs, health, config, metrics} > {balance, io, mail, tls, log}
+# main > {admin, command} > control > {proxy, ipvs, health, config, metrics, pair} > {balance, io, mail, tls, log}
 # > net > include/poise. Those on one line don't see each other.
 LAYERS = [
     ["poise"],
     ["net"],
     ["balance", "io", "mail", "tls", "log"],
-    ["proxy", "ipvs", "health", "config", "metrics"],
+    ["proxy", "ipvs", "health", "config", "metrics", "pair"],
     ["control"],
     ["admin", "command", "ctl"],
     ["main"],
