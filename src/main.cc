@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -20,11 +21,13 @@
 #include "admin/http_server.h"
 #include "command/import_command.h"
 #include "command/probe_command.h"
+#include "config/keepalived.h"
 #include "config/load.h"
 #include "config/print.h"
 #include "control/control.h"
 #include "log/log.h"
 #include "net/privileges.h"
+#include "pair/guard.h"
 
 namespace {
 
@@ -159,6 +162,16 @@ int serve(config::Config config, const std::string& config_path,
       fmt::print(stderr, "poised: not started: {}\n", changed.error().text());
       return 1;
     }
+  // Before any thread: it is a process of its own.
+  std::optional<pair::Guard> guard;
+  if (config.pair) {
+    auto started = pair::Guard::start(config::VrrpFiles::of(config).track);
+    if (!started) {
+      fmt::print(stderr, "poised: not started: {}\n", started.error().text());
+      return 1;
+    }
+    guard = std::move(*started);
+  }
   if (auto started = log.start(); !started) {
     fmt::print(stderr, "poised: not started: {}\n", started.error().text());
     return 1;
@@ -172,7 +185,8 @@ int serve(config::Config config, const std::string& config_path,
                             .load = [file] { return config::load_file(file); },
                             .state_directory = state_directory(),
                             .version = POISE_VERSION,
-                            .watchdog = watchdog()},
+                            .watchdog = watchdog(),
+                            .guard = guard ? &*guard : nullptr},
                            log, service_manager());
   if (auto started = control.start(); !started) return fail(started.error());
   {

@@ -3,11 +3,14 @@
 #include <CLI/CLI.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <pwd.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -15,6 +18,8 @@
 #include <utility>
 #include <vector>
 
+#include "config/keepalived.h"
+#include "config/load.h"
 #include "config/nearest.h"
 #include "ctl/client.h"
 #include "ctl/show.h"
@@ -230,6 +235,33 @@ int support_bundle(const Session& session, std::string path) {
       "{} written. Read it before you send it: it names your servers, and no client or "
       "password.\n",
       path);
+  return kDone;
+}
+
+/// Who poised runs as: what the file says, else whose the folder of its socket is.
+std::string daemon_user(const poise::config::Config& config) {
+  if (!config.user.empty()) return config.user;
+  struct stat folder {};
+  const std::string path = poise::config::VrrpFiles::of(config).folder;
+  const passwd* const owner =
+      ::stat(path.c_str(), &folder) == 0 ? ::getpwuid(folder.st_uid) : ::getpwnam("poise");
+  return owner != nullptr ? owner->pw_name : "root";
+}
+
+int vrrp_config(const std::string& path, bool json) {
+  const poise::config::LoadResult loaded = poise::config::load_file(path);
+  for (const poise::config::Problem& each : loaded.errors)
+    fmt::print(stderr, "error: {}\n", each.text());
+  if (!loaded.config) return kRefused;
+  if (!loaded.config->pair) {
+    fmt::print(stderr, "poisectl: there is no \"pair\" in {}\n", path);
+    return kRefused;
+  }
+  std::error_code unknown;
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe", unknown).string();
+  const std::string text = poise::config::keepalived_config(
+      *loaded.config, daemon_user(*loaded.config), unknown ? "/usr/bin/poisectl" : self);
+  fmt::print("{}", json ? Json(text).dump() + "\n" : text);
   return kDone;
 }
 
@@ -503,6 +535,40 @@ int main(int argc, char** argv) {
       "support-bundle", "Writes what a developer needs into a text file, without secrets");
   bundle->add_option("FILE", path, "poise-support-TIME.txt if not given");
   bundle->callback([&] { code = support_bundle(session, path); });
+
+  auto* const pair = app.add_subcommand("pair", "The two boxes of an active/passive pair");
+  pair->require_subcommand(1);
+  pair->add_subcommand("status", "Who has the addresses, and what the boxes know of each other")
+      ->callback([&] {
+        code = ask(session, {{"command", "pair status"}},
+                   [&screen](const Json& result) { return show_pair(result, screen); });
+      });
+  pair->add_subcommand("diff", "What differs between their files and operators' decisions")
+      ->callback([&] {
+        code = ask(session, {{"command", "pair diff"}}, show_pair_difference);
+      });
+  with_reason(pair->add_subcommand("push", "This box's file runs on both, or on neither"))
+      ->callback([&] {
+        code = ask(session, {{"command", "pair push"}, {"reason", reason}}, show_said);
+      });
+  auto* const pair_switch = with_reason(
+      pair->add_subcommand("switch", "Gives the addresses to the other box; says what it costs"));
+  pair_switch->add_flag("--dry-run", dry_run, "Only says what it would cost");
+  pair_switch->callback([&] {
+    code = ask(session, {{"command", "pair switch"}, {"dry_run", dry_run}, {"reason", reason}},
+               show_said);
+  });
+
+  std::string config_path = "/etc/poise/poise.json";
+  auto* const vrrp = app.add_subcommand(
+      "vrrp-config", "Prints keepalived's configuration for this box; needs no running poised");
+  vrrp->add_option("-c,--config", config_path, "The configuration file")->capture_default_str();
+  vrrp->callback([&] { code = vrrp_config(config_path, session.json); });
+
+  app.add_subcommand("alive", "Exits 0 when poised answers; keepalived asks this every second")
+      ->callback([&] {
+        code = ask(session, {{"command", "alive"}}, [](const Json&) { return std::string(); });
+      });
 
   auto* const shutdown =
       with_reason(app.add_subcommand("shutdown", "Stops poised as SIGTERM does: after a drain"));

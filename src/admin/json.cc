@@ -176,6 +176,35 @@ Json to_json(const control::Event& event) {
           {"user", event.user}};
 }
 
+Json to_json(const control::PairView& view) {
+  Json instances = Json::object();
+  for (const control::PairView::Instance& each : view.instances) instances[each.name] = each.role;
+  return {{"node", view.node},
+          {"role", view.role},
+          {"instances", std::move(instances)},
+          {"serves", view.serves},
+          {"faults", view.faults},
+          {"peer", view.peer},
+          {"peer_address", view.peer_address.text()},
+          {"peer_role", view.peer_role},
+          {"peer_version", view.peer_program},
+          {"linked", view.linked},
+          {"trouble", view.trouble},
+          {"since", view.since.count()},
+          {"link_version", view.version},
+          {"in_sync", view.in_sync},
+          {"same_config", view.same_config},
+          {"both_masters", view.both_masters},
+          {"skew_seconds", view.skew_seconds},
+          {"unacknowledged", view.unacknowledged},
+          {"sticky_told", view.sticky_told},
+          {"sticky_heard", view.sticky_heard}};
+}
+
+Json to_json(const control::PairDifference& difference) {
+  return {{"config", difference.config}, {"state", difference.state}};
+}
+
 Json to_json(const control::StatusView& view) {
   return {{"verdict", name_of(view.verdict)},
           {"sentence", view.sentence},
@@ -193,7 +222,8 @@ Json to_json(const control::StatusView& view) {
           {"sessions", view.sessions},
           {"sessions_max", view.sessions_max},
           {"sessions_total", view.sessions_total},
-          {"stopping", view.stopping}};
+          {"stopping", view.stopping},
+          {"pair", view.pair ? to_json(*view.pair) : Json()}};
 }
 
 Json to_json(const control::WhyView& view) {

@@ -21,6 +21,8 @@ Json to_json(const control::ServiceView& view);
 Json to_json(const control::HistoryView& view);
 Json to_json(const control::SessionList& list);
 Json to_json(const control::Event& event);
+Json to_json(const control::PairView& view);
+Json to_json(const control::PairDifference& difference);
 Json to_json(const control::StatusView& view);
 Json to_json(const control::WhyView& view);
 Json to_json(const control::StickyList& list);

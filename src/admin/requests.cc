@@ -245,6 +245,29 @@ const std::vector<Command>& table() {
            answer(good(to_json(view)));
          });
        }},
+      {"alive", false,
+       [](Commands&, const Arguments&, const By&, const Answer& answer) {
+         answer(good({{"alive", true}}));
+       }},
+      {"pair status", false,
+       [](Commands& commands, const Arguments&, const By&, const Answer& answer) {
+         answer(answer_of(commands.pair_status()));
+       }},
+      {"pair diff", true,
+       [](Commands& commands, const Arguments&, const By&, const Answer& answer) {
+         commands.pair_diff([answer](const Result<control::PairDifference>& difference) {
+           answer(answer_of(difference));
+         });
+       }},
+      {"pair push", true,
+       [](Commands& commands, const Arguments&, const By& by, const Answer& answer) {
+         commands.pair_push(by, [answer](const Commands::Said& done) { answer(said(done)); });
+       }},
+      {"pair switch", true,
+       [](Commands& commands, const Arguments& arguments, const By& by, const Answer& answer) {
+         commands.pair_switch(arguments.flag("dry_run"), by,
+                              [answer](const Commands::Said& done) { answer(said(done)); });
+       }},
       {"shutdown", true,
        [](Commands& commands, const Arguments&, const By& by, const Answer& answer) {
          commands.shutdown(by);

@@ -54,8 +54,9 @@ struct BackendStatus {
   Health health = Health::up;
   std::string health_reason;
   WallTime health_since{};
-  bool takes_new = true;  ///< false: it said "busy"; no new sessions, and not down
-  double ramp = 1;        ///< the share of its weight that slow start gives it now, (0, 1]
+  bool takes_new = true;     ///< false: it said "busy"; no new sessions, and not down
+  bool hinted_down = false;  ///< the other box of the pair says so, and we do not know better yet
+  double ramp = 1;           ///< the share of its weight that slow start gives it now, (0, 1]
 
   AdminState admin;
 

@@ -12,15 +12,26 @@ Result<void> Bans::add(Ban ban) {
     return Error{"",
                  fmt::format("{} is everybody: disable the services instead", ban.network.text())};
   const auto at = all_.find(ban.network);
+  if (at == all_.end() && all_.size() == kMax)
+    return Error{"",
+                 fmt::format("there are {} bans already: ban wider networks, or lift some", kMax)};
+  lifted_.erase(ban.network);
   if (at != all_.end()) {
     at->second = std::move(ban);
     return {};
   }
-  if (all_.size() == kMax)
-    return Error{"",
-                 fmt::format("there are {} bans already: ban wider networks, or lift some", kMax)};
   all_.emplace(ban.network, std::move(ban));
   return {};
+}
+
+void Bans::remember_lifted(Ban lifted) {
+  lifted.until = lifted.since;
+  const Network network = lifted.network;
+  lifted_.insert_or_assign(network, std::move(lifted));
+  if (lifted_.size() <= kMax) return;
+  lifted_.erase(std::min_element(lifted_.begin(), lifted_.end(), [](const auto& a, const auto& b) {
+    return a.second.since < b.second.since;
+  }));
 }
 
 bool Bans::remove(const Network& network) {

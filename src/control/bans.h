@@ -33,6 +33,11 @@ class Bans {
   Result<void> add(Ban ban);
   /// False: there is none for exactly this network.
   bool remove(const Network& network);
+
+  /// A ban that was lifted by a decision, as a ban that ends when it begins: so that the other box
+  /// of a pair, or this one's memory, doesn't bring back what is over. The last kMax.
+  void remember_lifted(Ban lifted);
+  [[nodiscard]] const std::map<Network, Ban>& lifted() const { return lifted_; }
   /// Takes out those that are over and returns them.
   std::vector<Ban> expire(WallTime now);
 
@@ -44,7 +49,7 @@ class Bans {
   [[nodiscard]] std::shared_ptr<const balance::NetworkSet> networks() const;
 
  private:
-  std::map<Network, Ban> all_;
+  std::map<Network, Ban> all_, lifted_;
 };
 
 }  // namespace poise::control

@@ -140,12 +140,16 @@ void Commands::record(std::string kind, std::string object, std::string what, co
                       .user = by.user});
 }
 
-void Commands::remember(const std::string& name, const BackendStatus* backend) {
+void Commands::remember(const std::string& name, const BackendStatus* backend,
+                        std::optional<WallTime> decided) {
   OperatorStates::State state;
+  if (const OperatorStates::State* before = ground_.states.find(name))
+    state.changed = before->changed;
+  if (decided) state.changed = *decided;
   if (backend != nullptr) {
-    state = {.admin = backend->admin,
-             .weight = backend->weight_set,
-             .weight_configured = backend->weight_configured};
+    state.admin = backend->admin;
+    state.weight = backend->weight_set;
+    state.weight_configured = backend->weight_configured;
   } else if (const auto at = ground_.world.service_admin().find(name);
              at != ground_.world.service_admin().end()) {
     state.admin = at->second;
@@ -165,22 +169,27 @@ Commands::Said Commands::set_admin(const std::string& target, Admin admin, milli
   const auto targets = find(target);
   if (!targets) return targets.error();
   ground_.ipvs.look();  // how many sessions are to go
+  const WallTime now = std::chrono::system_clock::now();
   std::vector<std::string> said;
-  if (!targets->service.empty()) said.push_back(set_service(targets->service, admin, over, by));
-  for (const BackendId id : targets->backends) said.push_back(set_backend(id, admin, over, by));
+  if (!targets->service.empty()) {
+    said.push_back(set_service(targets->service, admin, over, by, now));
+    ground_.pair.decided(targets->service);
+  }
+  for (const BackendId id : targets->backends) {
+    said.push_back(set_backend(id, admin, over, by, now));
+    ground_.pair.decided(ground_.world.backends().at(id).path());
+  }
   ground_.publish();
   save();
   return said;
 }
 
-std::string Commands::set_backend(BackendId id, Admin admin, milliseconds over, const By& by) {
+std::string Commands::set_backend(BackendId id, Admin admin, milliseconds over, const By& by,
+                                  WallTime when) {
   BackendStatus& backend = ground_.world.backends().at(id);
-  backend.admin = {.admin = admin,
-                   .reason = by.reason,
-                   .user = by.user,
-                   .since = std::chrono::system_clock::now()};
+  backend.admin = {.admin = admin, .reason = by.reason, .user = by.user, .since = when};
   ground_.drains.cancel({.backend = id, .service = {}});
-  remember(backend.path(), &backend);
+  remember(backend.path(), &backend, when);
   std::string what = fmt::format("{}", name_of(admin));
   if (admin != Admin::enabled) {
     what += ", " + sessions_to_go(sessions_of(id), over);
@@ -191,18 +200,15 @@ std::string Commands::set_backend(BackendId id, Admin admin, milliseconds over, 
 }
 
 std::string Commands::set_service(const std::string& name, Admin admin, milliseconds over,
-                                  const By& by) {
+                                  const By& by, WallTime when) {
   auto& states = ground_.world.service_admin();
   const ServiceId id = ground_.world.service(name);
   if (admin == Admin::enabled)
     states.erase(name);
   else
-    states[name] = {.admin = admin,
-                    .reason = by.reason,
-                    .user = by.user,
-                    .since = std::chrono::system_clock::now()};
+    states[name] = {.admin = admin, .reason = by.reason, .user = by.user, .since = when};
   ground_.drains.cancel({.backend = {}, .service = id});
-  remember(name, nullptr);
+  remember(name, nullptr, when);
   std::string what = fmt::format("{}", name_of(admin));
   if (admin != Admin::enabled) {
     what += ", " + sessions_to_go(sessions_of(id), over);
@@ -259,7 +265,8 @@ Commands::Said Commands::set_weight(const std::string& path, std::optional<unsig
     BackendStatus& backend = ground_.world.backends().at(id);
     const unsigned before = backend.weight();
     backend.weight_set = weight;
-    remember(backend.path(), &backend);
+    remember(backend.path(), &backend, std::chrono::system_clock::now());
+    ground_.pair.decided(backend.path());
     std::string what =
         fmt::format("weight {} -> {}{}", before, backend.weight(), weight ? "" : ", as configured");
     record("weight", backend.path(), what, by);
@@ -284,7 +291,8 @@ void Commands::restore() {
 /// Of those configured; backends get theirs when they enter the table.
 void Commands::restore_services() {
   for (const config::Service& service : ground_.config.services)
-    if (const OperatorStates::State* kept = ground_.states.find(service.name))
+    if (const OperatorStates::State* kept = ground_.states.find(service.name);
+        kept != nullptr && kept->admin.admin != Admin::enabled)
       ground_.world.service_admin()[service.name] = kept->admin;
 }
 
@@ -313,6 +321,7 @@ Commands::Said Commands::ban(const Network& network, milliseconds lasts, const B
   const std::string what =
       lasts.count() > 0 ? "banned for " + config::format_duration(lasts) : "banned";
   record("ban", network.text(), what, by);
+  ground_.pair.decided(network);
   publish_bans();
   return std::vector<std::string>{network.text() + ": " + what};
 }
@@ -324,7 +333,13 @@ Commands::Said Commands::unban(const Network& network, const By& by) {
                                  wider == nullptr ? std::string()
                                                   : "; it lies in " + wider->network.text())};
   }
+  ground_.states.bans().remember_lifted({.network = network,
+                                         .since = std::chrono::system_clock::now(),
+                                         .until = {},
+                                         .reason = by.reason,
+                                         .user = by.user});
   record("unban", network.text(), "served again", by);
+  ground_.pair.decided(network);
   publish_bans();
   return std::vector<std::string>{network.text() + ": served again"};
 }

@@ -16,6 +16,7 @@
 #include "control/ipvs_services.h"
 #include "control/listeners.h"
 #include "control/operator_states.h"
+#include "control/pair_watch.h"
 #include "control/views.h"
 #include "control/worker_threads.h"
 #include "control/world.h"
@@ -46,6 +47,7 @@ class Commands {
     OperatorStates& states;
     HealthWatch& health;
     IpvsServices& ipvs;
+    PairWatch& pair;
     std::string config_path;                   ///< its name in what is said
     std::function<config::LoadResult()> load;  ///< the configuration a reload takes
     std::string version;
@@ -64,6 +66,9 @@ class Commands {
     std::string user;
     std::string reason;
   };
+
+  [[nodiscard]] const std::string& version() const { return ground_.version; }
+  [[nodiscard]] const std::string& config_path() const { return ground_.config_path; }
 
   // --- looking
   [[nodiscard]] StatusView status() const;
@@ -113,6 +118,21 @@ class Commands {
   Said ban(const Network& network, std::chrono::milliseconds lasts, const By& by);
   Said unban(const Network& network, const By& by);
 
+  // --- the pair; refused where there is none
+
+  [[nodiscard]] Result<PairView> pair_status() const;
+  /// What differs between the boxes' files and between the decisions they know.
+  void pair_diff(std::function<void(Result<PairDifference>)> answer);
+  /// Our file on both boxes, or, when either can't use it, on neither.
+  void pair_push(const By& by, std::function<void(Said)> answer);
+  /// Gives the addresses to the other box; a dry run only says what it would cost.
+  void pair_switch(bool dry_run, const By& by, std::function<void(Said)> answer);
+  /// What the other box asks and has decided.
+  void peer_asks(const pair::Request& request,
+                 std::function<void(bool good, std::string text)> answer);
+  void apply(const pair::Decision& decision);
+  void apply(const pair::BanChange& change);
+
   /// At start, before the first snapshot: what a restart must not forget.
   void restore();
   /// After it: drains that a restart interrupted; and history() begins.
@@ -144,9 +164,10 @@ class Commands {
   [[nodiscard]] Totals totals() const;
   void keep_history();
 
-  std::string set_backend(BackendId id, Admin admin, std::chrono::milliseconds over, const By& by);
+  std::string set_backend(BackendId id, Admin admin, std::chrono::milliseconds over, const By& by,
+                          WallTime when);
   std::string set_service(const std::string& name, Admin admin, std::chrono::milliseconds over,
-                          const By& by);
+                          const By& by, WallTime when);
   void begin_drain(BackendId id, std::chrono::milliseconds over);
   void begin_drain(const std::string& service, std::chrono::milliseconds over);
   void add_limits(metrics::Facts& facts) const;
@@ -160,12 +181,21 @@ class Commands {
   void await_ban_end();
   struct HeaderRound;
   void next_headers(const std::shared_ptr<HeaderRound>& round);
-  void remember(const std::string& name, const BackendStatus* backend);
+  /// `decided`: when; none: nobody decided anything anew.
+  void remember(const std::string& name, const BackendStatus* backend,
+                std::optional<WallTime> decided = {});
+  void publish_later();
+  [[nodiscard]] Result<void> pair_needed() const;
+  void take_candidate(const std::string& text,
+                      const std::function<void(bool, std::string)>& answer);
+  void commit_candidate(const std::function<void(bool, std::string)>& answer);
+  void revert_candidate(const std::function<void(bool, std::string)>& answer);
   void save();
   void restore_services();
   void record(std::string kind, std::string object, std::string what, const By& by);
   void await_settled(std::function<void()> then);
-  void try_reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer);
+  void try_reload(const std::string& path, bool dry_run, const By& by,
+                  std::function<void(ReloadView)> answer);
   void drop_outdated_weights(const By& by);
   void failed(ReloadView view, const By& by, const std::function<void(ReloadView)>& answer);
   /// Open sessions, those in the kernel included.
@@ -174,8 +204,11 @@ class Commands {
 
   /// Log::limited()'s number for a state file that can't be written.
   static constexpr std::size_t kLogStates = 60;
+  static constexpr std::size_t kLogPeer = 58;
 
   Ground ground_;
+  bool publish_due_ = false;     ///< what the peer decided
+  bool pushing_ = false;         ///< our file is on its way to the peer
   std::uint64_t ban_timer_ = 0;  ///< the last one set; earlier ones do nothing
   History service_history_, backend_history_;
   WallTime started_{}, reloaded_{};

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "config/load.h"
 #include "control/machine.h"
 #include "net/limits.h"
 
@@ -30,8 +31,9 @@ constexpr milliseconds kDownPace{60'000};
 /// What happens within this time is published together.
 constexpr milliseconds kPublishDelay{10};
 
-/// How often workers are asked for a sign of life when no service manager waits for ours.
-constexpr milliseconds kWatch{5000};
+/// How often workers are asked for a sign of life when no service manager waits for ours, and when
+/// another box could do better.
+constexpr milliseconds kWatch{5000}, kWatchOfPair{3000};
 
 /// Clients wait no longer for the first verdicts.
 constexpr milliseconds kVerdictsMax{3000};
@@ -86,6 +88,28 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                    },
                .moved = [this](std::uint32_t pair) { return workers_.sums(pair).to_client; }}),
       ipvs_(loop_, log, world_, resolved_, about.state_directory),
+      pair_(
+          {.config = config_,
+           .world = world_,
+           .workers = workers_,
+           .loop = loop_,
+           .log = log,
+           .events = events_,
+           .states = states_,
+           .health = health_,
+           .publish = [this] { publish_soon(); },
+           .decide = [this](const pair::Decision& each) { commands_.apply(each); },
+           .ban = [this](const pair::BanChange& each) { commands_.apply(each); },
+           .request =
+               [this](const pair::Request& request, std::function<void(bool, std::string)> answer) {
+                 commands_.peer_asks(request, std::move(answer));
+               },
+           .paced =
+               [this](bool passive) {
+                 health_.set_pace(passive ? config_.pair->pace : milliseconds(0));
+                 health_.watch(resolved_);
+               }}),
+      guard_(about.guard),
       workers_(registries_, log,
                [this](const proxy::Trouble& trouble) {
                  health_.failed_try(trouble.backend, trouble.outcome, trouble.prefix_hash);
@@ -104,6 +128,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                  .states = states_,
                  .health = health_,
                  .ipvs = ipvs_,
+                 .pair = pair_,
                  .config_path = about.config_path,
                  .load = about.load,
                  .version = about.version,
@@ -126,7 +151,8 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                        if (!begins && notify_.ready) notify_.ready();
                      }}),
       // Asked, answered and told at least twice within the manager's patience.
-      watch_interval_(about.watchdog > milliseconds(0) ? about.watchdog / 4 : kWatch) {
+      watch_interval_(std::min(about.watchdog > milliseconds(0) ? about.watchdog / 4 : kWatch,
+                               config_.pair ? kWatchOfPair : kWatch)) {
   if (config_.workers == 0) config_.workers = usable_cpus();
 }
 
@@ -169,6 +195,8 @@ Result<void> Control::start() {
   commands_.restore();
   rebuild();
   expire_sticky();
+  if (auto started = pair_.start(guard_, commands_.version()); !started) return started;
+  pair_.configure(config::file_text(commands_.config_path()).value_or(""));
   if (auto started = health_.start(); !started) return started;
   await_verdicts();
   ipvs_.begin();
@@ -248,11 +276,25 @@ void Control::look_after_workers() {
   if (!silent && silent_worker_)
     log_.message(LogLevel::warning, "worker {} answers again", *silent_worker_);
   silent_worker_ = silent;
+  look_for_faults(silent.has_value());
   if (!silent && notify_.alive) notify_.alive();
   if (notify_.status)
     if (std::string status = commands_.status().sentence; status != status_told_)
       notify_.status(status_told_ = std::move(status));
   loop_.after(watch_interval_, [this] { look_after_workers(); });
+}
+
+/// What keeps this box alone from serving; pools that are down are no fault of it.
+void Control::look_for_faults(bool silent_worker) {
+  if (silent_worker)
+    pair_.set_fault("worker", "a worker does not answer");
+  else
+    pair_.clear_fault("worker");
+  if (!stop_cause_.empty() || listeners_.open().empty()) return;
+  if (!workers_.all_listening() && !listeners_.closing())
+    pair_.set_fault("listener", "a listener is gone");
+  else
+    pair_.clear_fault("listener");
 }
 
 /// Earlier snapshots go when nobody works with them any more.
@@ -283,8 +325,10 @@ void Control::run() {
   loop_.on_signal = [this](const signalfd_siginfo& info) { on_signal(info); };
   if (!stop_cause_.empty()) begin_drain(stop_cause_);
   look_after_workers();
+  pair_.ready();
   loop_.run();
   loop_.close();
+  pair_.stop();
   health_.stop();
   ipvs_.close();
   log_totals();
@@ -320,6 +364,11 @@ void Control::begin_drain(std::string cause) {
   log_.always(
       "stopping: {}; {} sessions have up to {} s to finish, another signal ends them at once",
       stop_cause_, sessions(), std::chrono::duration<double>(config_.shutdown_drain).count());
+  // The other box of a pair has the addresses before anybody here is refused.
+  pair_.demote("stopping", "poised is stopping", [this] { stop_listening(); });
+}
+
+void Control::stop_listening() {
   listeners_.stop();
   workers_.post(proxy::StopListening{});
   ipvs_.drain();

@@ -17,10 +17,12 @@
 #include "control/listeners.h"
 #include "control/loop.h"
 #include "control/operator_states.h"
+#include "control/pair_watch.h"
 #include "control/worker_threads.h"
 #include "control/world.h"
 #include "log/log.h"
 #include "net/fd.h"
+#include "pair/guard.h"
 #include "poise/config.h"
 #include "poise/result.h"
 #include "proxy/worker.h"
@@ -49,6 +51,7 @@ struct About {
   std::string version;
   milliseconds
       watchdog{};  ///< how long the service manager waits for `Notify::alive`; 0: it does not
+  const pair::Guard* guard = nullptr;  ///< of a pair
 };
 
 /// Runs the configured services: opens the listeners, starts the workers, waits for signals,
@@ -77,6 +80,8 @@ class Control {
 
  private:
   Result<void> await_listening();
+  void stop_listening();
+  void look_for_faults(bool silent_worker);
   void rebuild();
   void publish();
   void publish_soon();
@@ -107,6 +112,8 @@ class Control {
   HealthWatch health_;
   config::Config resolved_;  // with names as addresses; what snapshots are made of
   IpvsServices ipvs_;
+  PairWatch pair_;
+  const pair::Guard* const guard_;
   WorkerThreads workers_;  // gone before what they use
   Drains drains_;
   Commands commands_;

@@ -158,6 +158,8 @@ void HealthWatch::watch(const config::Config& resolved) {
       target.greeted_ms = &registries_.backends[target.id.value].good_greeting_ms;
       target.host = backend.host;
       target.probe = pool.probe;
+      target.probe.interval = std::max(target.probe.interval, pace_);
+      target.probe.down_interval = std::max(target.probe.down_interval, pace_);
       target.passive = pool.passive;
       target.slow_start = pool.slow_start;
       target.when_all_down = pool.when_all_down;
@@ -237,6 +239,7 @@ void HealthWatch::on_health(const HealthEvent& event) {
   status.health_reason = event.reason;
   status.health_since = std::chrono::system_clock::now();
   status.takes_new = !event.no_new;
+  status.hinted_down = false;
   checking_.erase(event.backend.value);
   if (event.health == Health::recovering) {
     status.ramp = kRampFirst;

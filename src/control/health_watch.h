@@ -63,6 +63,9 @@ class HealthWatch {
   /// Watches what `resolved` names. Call once the World has entered its backends into the table.
   void watch(const config::Config& resolved);
 
+  /// From the next watch() on no backend is probed more often than that; 0: as configured.
+  void set_pace(std::chrono::milliseconds pace) { pace_ = pace; }
+
   /// Every backend that is probed has had a verdict, and every name an address.
   [[nodiscard]] bool settled() const;
 
@@ -92,6 +95,7 @@ class HealthWatch {
   std::map<std::uint32_t, Loop::Clock::time_point> ramps_;  ///< slow starts: since when
   std::set<std::uint32_t> checking_;                        ///< without a verdict yet
   bool ramp_armed_ = false;
+  std::chrono::milliseconds pace_{};
   mutable std::mutex pairs_mutex_;
   std::map<std::uint32_t, std::vector<std::uint32_t>> pairs_;  ///< by BackendId; of all services
   health::Monitor monitor_;                                    ///< ends first

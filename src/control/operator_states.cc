@@ -97,6 +97,7 @@ std::optional<std::pair<std::string, OperatorStates::State>> parse(std::string_v
   state.admin.user = *user;
   state.admin.reason = *reason;
   state.weight_configured = *configured;
+  state.changed = state.admin.since;
   return std::pair(*name, state);
 }
 
@@ -161,7 +162,10 @@ Result<void> OperatorStates::load() {
     const auto fields = split(lines[i], '\t');
     if (fields.size() > 1 && fields[1] == kBanned) {
       auto ban = parse_ban(fields);
-      if (!ban || !bans.add(std::move(*ban)))
+      const bool lifted = ban && ban->until && *ban->until <= ban->since;
+      if (lifted)
+        bans.remember_lifted(std::move(*ban));
+      else if (!ban || !bans.add(std::move(*ban)))
         return Error{fmt::format("{}:{}", path_, i + 1), "not a ban of this file"};
       continue;
     }
@@ -180,13 +184,15 @@ Result<void> OperatorStates::save() const {
   for (const auto& [name, state] : states_) {
     text += fmt::format(
         "{}\t{}\t{}\t{}\t{}\t{}\t{}\n", escaped(name), name_of(state.admin.admin),
-        second_of(state.admin.since), escaped(state.admin.user), escaped(state.admin.reason),
+        second_of(state.admin.admin == Admin::enabled ? state.changed : state.admin.since),
+        escaped(state.admin.user), escaped(state.admin.reason),
         state.weight ? std::to_string(*state.weight) : "-", state.weight_configured);
   }
-  for (const auto& [network, ban] : bans_.all())
-    text += fmt::format("{}\t{}\t{}\t{}\t{}\t{}\n", network.text(), kBanned, second_of(ban.since),
-                        escaped(ban.user), escaped(ban.reason),
-                        ban.until ? std::to_string(second_of(*ban.until)) : "-");
+  for (const auto* bans : {&bans_.all(), &bans_.lifted()})
+    for (const auto& [network, ban] : *bans)
+      text += fmt::format("{}\t{}\t{}\t{}\t{}\t{}\n", network.text(), kBanned, second_of(ban.since),
+                          escaped(ban.user), escaped(ban.reason),
+                          ban.until ? std::to_string(second_of(*ban.until)) : "-");
   const std::string next = path_ + ".new";
   const net::Fd fd(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
   if (!fd) return Error{next, std::strerror(errno)};
@@ -202,10 +208,7 @@ const OperatorStates::State* OperatorStates::find(const std::string& name) const
 }
 
 void OperatorStates::set(const std::string& name, State state) {
-  if (state.plain())
-    states_.erase(name);
-  else
-    states_[name] = std::move(state);
+  states_[name] = std::move(state);
 }
 
 }  // namespace poise::control

@@ -24,8 +24,8 @@ class OperatorStates {
     std::optional<unsigned> weight;
     /// The configured weight that `weight` was set against: another one in the file undoes it.
     unsigned weight_configured = 1;
-
-    [[nodiscard]] bool plain() const { return admin.admin == Admin::enabled && !weight; }
+    /// When any of it was decided: the later decision of the two boxes of a pair wins.
+    WallTime changed{};
   };
 
   /// A folder that isn't there, or an empty path, keeps nothing.
@@ -36,8 +36,10 @@ class OperatorStates {
   [[nodiscard]] Result<void> save() const;
 
   [[nodiscard]] const State* find(const std::string& name) const;
-  /// A plain state is forgotten.
+  /// "Enabled, as configured" is a decision like any other: without it the other box of a pair, or
+  /// an old file, would know better.
   void set(const std::string& name, State state);
+  [[nodiscard]] const std::map<std::string, State>& all() const { return states_; }
 
   [[nodiscard]] Bans& bans() { return bans_; }
   [[nodiscard]] const Bans& bans() const { return bans_; }

@@ -34,6 +34,12 @@ void keep_what_needs_a_restart(const config::Config& now, config::Config& next,
   keep("admin", now.admin, next.admin);
   keep("log.target", now.log.target, next.log.target);
   keep("log.format", now.log.format, next.log.format);
+  if (now.pair && next.pair) {
+    keep("pair.key_file", now.pair->key_file, next.pair->key_file);
+    keep("pair.nodes", now.pair->nodes, next.pair->nodes);
+  } else {
+    keep("pair", now.pair, next.pair);
+  }
 }
 
 std::vector<std::string> texts(const std::vector<config::Problem>& problems) {
@@ -60,10 +66,11 @@ void Commands::reload(bool dry_run, const By& by, std::function<void(ReloadView)
     });
     return;
   }
-  try_reload(dry_run, by, std::move(answer));
+  try_reload(ground_.config_path, dry_run, by, std::move(answer));
 }
 
-void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadView)> answer) {
+void Commands::try_reload(const std::string& path, bool dry_run, const By& by,
+                          std::function<void(ReloadView)> answer) {
   if (!dry_run && !ground_.stopping()) {
     ground_.reloading(true);
     answer = [this, answer = std::move(answer)](ReloadView ended) {
@@ -73,7 +80,8 @@ void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadV
   }
   ReloadView view;
   std::vector<Listeners::Open> opened;
-  config::LoadResult loaded = ground_.load();
+  config::LoadResult loaded =
+      path == ground_.config_path ? ground_.load() : config::load_file(path);
   view.errors = texts(loaded.errors);
   view.warnings = texts(loaded.warnings);
   if (ground_.stopping()) view.errors = {"poised is stopping"};
@@ -121,6 +129,7 @@ void Commands::try_reload(bool dry_run, const By& by, std::function<void(ReloadV
   drop_outdated_weights(by);
   ground_.rebuild();
   ground_.listeners.apply(ground_.config, std::move(opened), ground_.world, ground_.loop);
+  ground_.pair.configure(config::file_text(ground_.config_path).value_or(""));
   ++reloads_;
   reload_error_.clear();
   reloaded_ = std::chrono::system_clock::now();

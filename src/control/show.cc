@@ -255,6 +255,28 @@ StatusView Commands::status() const {
     problem(Verdict::warning,
             fmt::format("{} of {} sessions that descriptors allow", proxied, view.sessions_max));
   if (view.stopping) problem(Verdict::critical, "poised is stopping");
+  view.pair = ground_.pair.view();
+  if (view.pair) {
+    const PairView& pair = *view.pair;
+    if (!pair.linked)
+      problem(Verdict::warning,
+              fmt::format("no link to the other box {}: {}", pair.peer, pair.trouble));
+    else if (!pair.in_sync)
+      problem(Verdict::warning, fmt::format("{} does not know all that we know yet", pair.peer));
+    if (pair.linked && !pair.same_config)
+      problem(Verdict::warning,
+              fmt::format("{} runs another configuration: poisectl pair diff", pair.peer));
+    for (const std::string& each : pair.faults)
+      problem(Verdict::critical, "this box may not have the addresses: " + each);
+    if (pair.role == "unknown")
+      problem(Verdict::warning,
+              "keepalived does not run, or not with the file that `poisectl "
+              "vrrp-config` makes");
+    if (pair.both_masters) problem(Verdict::critical, "both boxes have the addresses");
+    if (pair.skew_seconds != 0)
+      problem(Verdict::warning,
+              fmt::format("the clock of {} is {:+.1f} s from ours", pair.peer, pair.skew_seconds));
+  }
 
   view.sentence =
       fmt::format("{}: {} of {} served, {} of {} take sessions, {} open",
@@ -565,6 +587,11 @@ metrics::Facts Commands::facts() const {
     facts.sessions_shed += counters.sessions_shed.get();
     facts.buffers_ran_out += counters.buffers_ran_out.get();
     facts.bulk_turns += counters.bulk_turns.get();
+  }
+
+  if (const auto pair = ground_.pair.view()) {
+    facts.pair_in_sync = pair->in_sync;
+    for (const auto& each : pair->instances) facts.vrrp[each.name] = each.role;
   }
 
   const auto& table = std::as_const(ground_.world).backends();

@@ -93,6 +93,34 @@ struct SessionFilter {
 /// The verdict, like that of a monitoring plugin.
 enum class Verdict : std::uint8_t { ok, warning, critical };
 
+/// The pair as one of its boxes sees it.
+struct PairView {
+  struct Instance {
+    std::string name, role;
+  };
+  std::string node, role;  ///< ours; role: master backup fault unknown
+  std::vector<Instance> instances;
+  bool serves = false;              ///< we may have the addresses
+  std::vector<std::string> faults;  ///< why not
+  std::string peer, peer_role, peer_program;
+  Address peer_address;
+  bool linked = false;
+  std::string trouble;           ///< why there is no link
+  std::chrono::seconds since{};  ///< linked, or not
+  std::uint16_t version = 0;     ///< of the language of the link
+  bool in_sync = false;          ///< each knows what the other does
+  bool same_config = false;      ///< the files are the same
+  bool both_masters = false;
+  double skew_seconds = 0;         ///< of the peer's clock, when it matters
+  std::size_t unacknowledged = 0;  ///< changes that the peer has not got yet
+  std::uint64_t sticky_told = 0, sticky_heard = 0;
+};
+
+struct PairDifference {
+  std::vector<std::string> config;  ///< here -> there
+  std::vector<std::string> state;
+};
+
 struct StatusView {
   Verdict verdict = Verdict::ok;
   std::string sentence;
@@ -106,6 +134,7 @@ struct StatusView {
   std::uint32_t sessions = 0, sessions_max = 0;
   std::uint64_t sessions_total = 0;
   bool stopping = false;
+  std::optional<PairView> pair;
 };
 
 struct WhyView {

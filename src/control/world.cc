@@ -111,7 +111,7 @@ balance::PoolSpec World::spec_of(const config::Pool& pool) {
   }
   for (balance::Member& member : spec.members) {
     const BackendStatus& status = backend_table_.at(member.id);
-    member.up = preference(status) <= best && status.health != Health::down;
+    member.up = preference(status) <= best && status.health != Health::down && !status.hinted_down;
     member.weight = status.weight();
     if (ramping && member.weight > 0)
       member.weight = std::max(

@@ -76,6 +76,11 @@ std::string show_status(const Json& status, const Screen& screen) {
       painted(text(status, "sentence"), colour_of_verdict(text(status, "verdict")), screen) + "\n";
   for (const Json& problem : status["problems"])
     out += fmt::format("  - {}\n", problem.get<std::string>());
+  if (status.contains("pair") && status["pair"].is_object()) {
+    const Json& pair = status["pair"];
+    out += fmt::format("pair: {} is {}; {} is {}\n", text(pair, "node"), text(pair, "role"),
+                       text(pair, "peer"), text(pair, "peer_role"));
+  }
   out += painted(fmt::format("poised {} on {}, pid {}, {} workers, since {}\n"
                              "{} of {} sessions open, {} so far; configuration {} as of {}, {} "
                              "reloads, {} failed",
@@ -88,6 +93,43 @@ std::string show_status(const Json& status, const Screen& screen) {
                  Colour::soft, screen) +
          "\n";
   return out;
+}
+
+std::string show_pair(const Json& pair, const Screen& screen) {
+  const std::string role = text(pair, "role");
+  const bool linked = pair.value("linked", false), in_sync = pair.value("in_sync", false);
+  std::string out = fmt::format(
+      "{} is {}\n", text(pair, "node"),
+      painted(role, role == "fault" || role == "unknown" ? Colour::bad : Colour::good, screen));
+  if (pair["instances"].size() > 1)
+    for (const auto& [name, state] : pair["instances"].items())
+      out += fmt::format("  {}: {}\n", name, state.get<std::string>());
+  for (const Json& each : pair["faults"])
+    out += fmt::format("  - may not have the addresses: {}\n", each.get<std::string>());
+  if (!linked)
+    return out + fmt::format("{} ({}): {}\n", text(pair, "peer"), text(pair, "peer_address"),
+                             painted("no link: " + text(pair, "trouble"), Colour::bad, screen));
+  out += fmt::format("{} ({}) is {}; poise {}, linked for {} s, {}\n", text(pair, "peer"),
+                     text(pair, "peer_address"), text(pair, "peer_role"),
+                     text(pair, "peer_version"), number(pair, "since"),
+                     painted(in_sync ? "in sync" : "not in sync",
+                             in_sync ? Colour::good : Colour::doubtful, screen));
+  out += fmt::format("configuration: {}\n", pair.value("same_config", false)
+                                                ? "the same"
+                                                : "another one (poisectl pair diff)");
+  if (const double skew = pair.value("skew_seconds", 0.0); skew != 0)
+    out += painted(fmt::format("its clock is {:+.1f} s from ours\n", skew), Colour::bad, screen);
+  return out + painted(fmt::format("{} changes under way; sticky entries: {} told, {} heard\n",
+                                   number(pair, "unacknowledged"), number(pair, "sticky_told"),
+                                   number(pair, "sticky_heard")),
+                       Colour::soft, screen);
+}
+
+std::string show_pair_difference(const Json& difference) {
+  std::string out;
+  for (const char* what : {"config", "state"})
+    for (const Json& each : difference[what]) out += fmt::format("{}\n", each.get<std::string>());
+  return out.empty() ? "no difference\n" : "here -> there\n" + out;
 }
 
 std::string show_services(const Json& services, const Screen& screen) {

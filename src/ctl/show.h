@@ -21,6 +21,8 @@ std::string show_bans(const Json& bans, const Screen& screen);
 std::string show_probe(const Json& probe, const Screen& screen);
 /// Which PROXY headers each backend of a pool takes.
 std::string show_headers(const Json& backends, const Screen& screen);
+std::string show_pair(const Json& pair, const Screen& screen);
+std::string show_pair_difference(const Json& difference);
 std::string show_doctor(const Json& findings, const Screen& screen);
 std::string show_reload(const Json& reload, bool dry_run, const Screen& screen);
 /// A list of sentences, or anything else as JSON.

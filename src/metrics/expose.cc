@@ -164,6 +164,15 @@ void add_services(Families& out, const Facts& facts) {
   }
 }
 
+void add_pair(Families& out, const Facts& facts) {
+  if (!facts.pair_in_sync) return;
+  out.add(Metric::pair_in_sync, {}, *facts.pair_in_sync ? 1.0 : 0.0);
+  for (const auto& [instance, now] : facts.vrrp)
+    for (const std::string_view state : {"master", "backup", "fault", "unknown"})
+      out.add(Metric::vrrp_state, {{"instance", instance}, {"state", std::string(state)}},
+              state == now ? 1.0 : 0.0);
+}
+
 void add_process(Families& out, const Facts& facts) {
   out.add(Metric::config_reload_success_timestamp, {}, facts.reload_success_time);
   out.add(Metric::config_reload_successful, {}, facts.reload_good ? 1.0 : 0.0);
@@ -202,6 +211,7 @@ std::string expose(const Facts& facts) {
   add_backends(families, facts);
   add_pools(families, facts);
   add_services(families, facts);
+  add_pair(families, facts);
   add_process(families, facts);
   return families.text();
 }

@@ -70,6 +70,8 @@ struct Facts {
   /// Used share by limit: "process", "service/smtp", "rate/smtp", "backend/mx/mx1", "queue/mx",
   /// "sticky/mx".
   std::map<std::string, double> limits;
+  std::optional<bool> pair_in_sync;         ///< none: no pair
+  std::map<std::string, std::string> vrrp;  ///< by instance: its state
   std::map<std::pair<std::string, std::string>, PairFacts>
       pairs;  ///< by service and bare backend name, "" for none
   std::vector<BackendFacts> backends;

@@ -47,13 +47,36 @@ TEST_F(OperatorStatesTest, what_is_saved_comes_back) {
   EXPECT_EQ(found->weight_configured, 7u);
 }
 
-TEST_F(OperatorStatesTest, a_plain_state_is_forgotten) {
+/// "Enabled" is a decision with a time: the other box of a pair may have an older one.
+TEST_F(OperatorStatesTest, enabling_is_remembered_with_its_time) {
   OperatorStates states(path_);
   OperatorStates::State state;
-  state.admin.admin = Admin::draining;
+  state.admin.since = WallTime(std::chrono::seconds(1'600'000'000));
+  state.changed = WallTime(std::chrono::seconds(1'700'000'000));
   states.set("mx/mx1", state);
-  states.set("mx/mx1", {});
-  EXPECT_EQ(states.find("mx/mx1"), nullptr);
+  ASSERT_TRUE(states.save());
+  OperatorStates again(path_);
+  ASSERT_TRUE(again.load());
+  ASSERT_NE(again.find("mx/mx1"), nullptr);
+  EXPECT_EQ(again.find("mx/mx1")->admin.admin, Admin::enabled);
+  EXPECT_EQ(again.find("mx/mx1")->changed, state.changed);
+}
+
+TEST_F(OperatorStatesTest, lifted_bans_stay_lifted) {
+  OperatorStates states(path_);
+  const Network network{.base = *Address::from_ip("203.0.113.0"), .prefix = 24};
+  const WallTime now(std::chrono::seconds(1'700'000'000));
+  states.bans().remember_lifted(
+      {.network = network, .since = now, .until = {}, .reason = "why", .user = "root"});
+  ASSERT_TRUE(states.save());
+  OperatorStates again(path_);
+  ASSERT_TRUE(again.load());
+  EXPECT_TRUE(again.bans().all().empty());
+  ASSERT_EQ(again.bans().lifted().size(), 1u);
+  EXPECT_EQ(again.bans().lifted().at(network).since, now);
+  ASSERT_TRUE(
+      again.bans().add({.network = network, .since = now, .until = {}, .reason = "", .user = ""}));
+  EXPECT_TRUE(again.bans().lifted().empty());
 }
 
 TEST_F(OperatorStatesTest, no_file_is_no_error_and_no_folder_is_one_when_saving) {
