@@ -53,6 +53,7 @@ def normal(text):
     text = re.sub(r'/\S*?/(poise\.json|poised\.sock)|(?<=/)poise-ctl-\w+', r"/run/\1", text)
     text = re.sub(r'("(?:\w+_seconds|age|idle|id)": )[\d.e-]+', r"\g<1>N", text)
     text = re.sub(r"[\d.]+ ms", "N ms", text)
+    text = re.sub(r"\((there are|known): [^)]*\)", r"(\1: ...)", text)  # the commands that other features add
     text = re.sub(r"^( *)\d+\.\d{4}(?= (?:->|<-|--))", r"\g<1>0.0001", text, flags=re.M)
     text = re.sub(r"^(ID +|\d{4,} +)(?=CLIENT|127)", "ID  ", text, flags=re.M)  # of show sessions
     text = re.sub(r"(?<=relaying  )( *)\ds", r"\g<1>Ns", text)
