@@ -16,7 +16,6 @@ import poised
 import processes
 
 VIP = "10.77.0.10"
-PORT = 25
 BOXES = {"lb1": "10.77.0.2", "lb2": "10.77.0.3"}
 SERVERS = {"mx1": "10.77.0.5", "mx2": "10.77.0.6", "mx3": "10.77.0.7"}
 CLIENT = "10.77.0.4"
@@ -135,8 +134,10 @@ class Box(poised.Poised):
 class Lab:
     """Everything but the boxes' programs runs when it is made; use it in a with block."""
 
-    def __init__(self, advert="200ms", **pair):
+    def __init__(self, advert="200ms", protocol="smtp", pool=None, **pair):
         self.advert = advert
+        self.protocol, self.port = protocol, {"smtp": 25, "imap": 143}[protocol]
+        self.pool = pool or {}
         self.pair = pair
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="poise-pair-"))
         self.folder.chmod(0o755)
@@ -190,8 +191,8 @@ class Lab:
 
     def start_server(self, name):
         self.servers[name] = processes.start(
-            [*self.inside(name), str(poised.BIN / "poise-load"), "serve", "--listen", f"{SERVERS[name]}:25",
-             "--name", name], stdout=subprocess.DEVNULL)
+            [*self.inside(name), str(poised.BIN / "poise-load"), "serve", "--protocol", self.protocol,
+             "--listen", f"{SERVERS[name]}:{self.port}", "--name", name], stdout=subprocess.DEVNULL)
 
     def stop_servers(self):
         for process in self.servers.values():
@@ -203,11 +204,14 @@ class Lab:
             "version": 1, "hostname": "mx.poise.test", "workers": 1,
             "admin": {"socket": "${run}/poised.sock", "http": "off"},
             "shutdown": {"drain": "2s"},
-            "services": [{"name": "smtp", "listen": ["0.0.0.0:25"], "protocol": "smtp", "pool": "mx"}],
+            "services": [{"name": self.protocol, "listen": [f"0.0.0.0:{self.port}"], "protocol": self.protocol,
+                          "pool": "mx"}],
             "pools": [{
                 "name": "mx", "sticky": {"prefix_v4": 32}, "slow_start": "0s",
                 "probe": {"interval": "1s", "fast_interval": "200ms", "down_interval": "1s", "rise": 1, "fall": 2},
-                "backends": [{"name": n, "address": f"{a}:25"} for n, a in SERVERS.items()]}],
+                "backends": [{"name": n, "address": f"{a}:{self.port}", **self.pool.get("backend", {})}
+                             for n, a in SERVERS.items()],
+                **{key: value for key, value in self.pool.items() if key != "backend"}}],
             "pair": {
                 "key_file": str(self.key), "pace": "2s",
                 "nodes": [{"name": n, "address": f"{a}:9848", "variables": {"run": str(self.folder / f"run-{n}")}}
