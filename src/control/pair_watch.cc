@@ -102,8 +102,8 @@ void PairWatch::record(const std::string& kind, const std::string& object,
 }
 
 /// A link that comes and goes is the network's doing: bounded in the log.
-void PairWatch::record_link(const std::string& what) {
-  ground_.log.limited(kLogLink, LogLevel::warning, "pair {}: {}", pair().peer().name, what);
+void PairWatch::record_link(LogLevel level, const std::string& what) {
+  ground_.log.limited(kLogLink, level, "pair {}: {}", pair().peer().name, what);
   ground_.events.add({.kind = "pair", .object = pair().peer().name, .what = what, .reason = ""});
 }
 
@@ -248,7 +248,7 @@ void PairWatch::on_link(bool joined, const std::string& trouble) {
   link_since_ = Clock::now();
   caught_up_ = link_since_;
   if (!joined) {
-    record_link("the link is lost: " + trouble);
+    record_link(LogLevel::warning, "the link is lost: " + trouble);
     peer_.reset();
     skewed_ = 0;
     for (auto& [id, asked] : std::exchange(asked_, {}))
@@ -260,7 +260,8 @@ void PairWatch::on_event(pair::Event event) {
   if (auto* joined = std::get_if<pair::Joined>(&event)) {
     peer_program_ = joined->peer.program;
     version_ = joined->version;
-    record_link(fmt::format("linked; it runs poise {}{}", peer_program_,
+    record_link(LogLevel::info,
+                fmt::format("linked; it runs poise {}{}", peer_program_,
                             joined->wants_everything ? ", and is told everything" : ""));
     if (joined->forgot) {
       peer_snapshot_ = false;

@@ -107,7 +107,7 @@ class PairWatch {
   [[nodiscard]] bool in_sync() const;
   [[nodiscard]] const config::Pair& pair() const { return *ground_.config.pair; }
   void record(const std::string& kind, const std::string& object, const std::string& what);
-  void record_link(const std::string& what);
+  void record_link(config::LogLevel level, const std::string& what);
 
   /// Log::limited()'s numbers.
   static constexpr std::size_t kLogPair = 59, kLogLink = 57;

@@ -95,7 +95,7 @@ class Failover(unittest.TestCase):
                           "add rule ip pair in ip protocol 112 drop"]
             subprocess.run([*self.lab.inside(name), *nft], check=True, capture_output=True)
         processes.wait_until(lambda: len(self.lab.holders()) == 2, within=20, what="both have it")
-        processes.wait_until(lambda: self.lab.holders() == ["lb1"], within=20, what="the one with less priority gives way")
+        processes.wait_until(lambda: self.lab.holders() == ["lb1"], within=20, what="lb2 gives way")
         self.assertIn("has them too", " ".join(self.two.pair()["faults"]))
         time.sleep(2)
         self.one_has_it("lb1")

@@ -3,13 +3,31 @@
 can't be."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import time
 import unittest
+import unittest.mock
 
 import processes
 from pair_lab import Lab
+
+
+# The wall clock, an hour ahead.
+_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *out) {
+  static int (*real)(clockid_t, struct timespec *);
+  if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+  int done = real(id, out);
+  if (id == CLOCK_REALTIME) out->tv_sec += 3600;
+  return done;
+}
+"""
 
 
 class State(unittest.TestCase):
@@ -153,6 +171,22 @@ class State(unittest.TestCase):
         self.synced()
         told = [line for line in self.one.lines if "is told everything" in line]
         self.assertEqual(len(told), 1, "what it knew it was not told again")
+
+    def test_clocks_apart_are_warned_of(self):
+        """A box whose clock is an hour ahead: both say so, once, and the status names it."""
+        self.lab = self.enterContext(Lab())
+        source, library = self.lab.folder / "clock.c", self.lab.folder / "clock.so"
+        source.write_text(_CLOCK)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True, timeout=60)
+        one = self.enterContext(self.lab.box("lb1"))
+        with unittest.mock.patch.dict(os.environ, {"LD_PRELOAD": str(library)}):
+            two = self.enterContext(self.lab.box("lb2"))
+        for box, words in ((one, r"clock of lb2 is (3599|3600)\.\d s ahead of"),
+                           (two, r"clock of lb1 is 360\d\.\d s behind")):
+            box.wait_for(lambda line, words=words: re.search(words, line), within=20, what=words)
+        self.assertRegex(" ".join(one.json("status")["problems"]), r"the clock of lb2 is \+(3599|3600)\.\d s from ours")
+        time.sleep(3)
+        self.assertEqual(len([line for line in one.lines if "the clock of" in line]), 1)
 
     def test_vrrp_config_needs_no_daemon(self):
         self.lab = self.enterContext(Lab(pace="10s"))
