@@ -23,7 +23,7 @@ import mailpool
 import poised
 import processes
 from ctl import Ctl, metrics, value
-from director import MORE_VIPS, SERVERS, VIP, VIP6, table, weights
+from director import MORE_VIPS, SERVERS, VIP6, VIPS, table, weights
 from mail_sessions import MailSessions
 
 SMTP, IMAP = mailpool.PORTS["smtp"], mailpool.PORTS["imap"]
@@ -76,8 +76,6 @@ def config_for(mode, vip, *, service=None, pool=None, **top):
 
 
 class Forwarded(unittest.TestCase):
-    vip = VIP
-
     def setUp(self):
         self.state = self.enterContext(tempfile.TemporaryDirectory())
         os.chmod(self.state, 0o777)
@@ -104,6 +102,7 @@ class Modes(Forwarded):
         self.go_through("ipvs-tun")
 
     def go_through(self, mode):
+        self.vip = VIPS[mode]
         director.prepare_servers(mode)
         self.addCleanup(director.clear_servers, mode)
         config = config_for(mode, self.vip)

@@ -5,8 +5,11 @@ kernel's table, as ipvsadm sees it."""
 import re
 import subprocess
 
-VIP, VIP6 = "10.9.1.100", "fd09:1::100"
+# An address for each way: the kernel keeps one route to a server for all its connections, and what a reused client port
+# still has of another way then gets lost ("no route to host").
+VIPS = {"proxy": "10.9.1.97", "ipvs-nat": "10.9.1.98", "ipvs-dr": "10.9.1.99", "ipvs-tun": "10.9.1.100"}
 MORE_VIPS = [f"10.9.1.{number}" for number in range(101, 107)]
+VIP6 = "fd09:1::100"
 GATEWAY, GATEWAY6 = "10.9.2.1", "fd09:2::1"
 CLIENT, CLIENT6 = "10.9.1.2", "fd09:1::2"
 SERVERS = {f"rs{i}": f"10.9.2.2{i}" for i in (1, 2, 3)}
@@ -44,7 +47,7 @@ def _add_host(name, address, address6):
 
 def lay_out():
     sh("ip link add br0 type bridge && ip link set br0 up")
-    for address in (VIP, *MORE_VIPS, "10.9.1.11", GATEWAY):
+    for address in (*VIPS.values(), *MORE_VIPS, "10.9.1.11", GATEWAY):
         sh(f"ip addr add {address}/24 dev br0")
     for address in (VIP6, GATEWAY6):
         sh(f"ip addr add {address}/64 dev br0 nodad")
@@ -63,14 +66,15 @@ def lay_out():
 
 def prepare_servers(mode):
     """What docs/ipvs.md tells to do on real servers."""
+    vip = VIPS[mode]
     for name in SERVERS:
         quiet = "net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
         if mode == "ipvs-dr":
-            inside(name, f"sysctl -qw {quiet}; ip addr add {VIP}/32 dev lo; ip route add 10.9.1.0/24 dev eth0")
+            inside(name, f"sysctl -qw {quiet}; ip addr add {vip}/32 dev lo; ip route add 10.9.1.0/24 dev eth0")
         elif mode == "ipvs-tun":
             inside(
                 name,
-                f"sysctl -qw {quiet}; ip link set tunl0 up; ip addr add {VIP}/32 dev tunl0; "
+                f"sysctl -qw {quiet}; ip link set tunl0 up; ip addr add {vip}/32 dev tunl0; "
                 "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.tunl0.rp_filter=0; "
                 "ip route add 10.9.1.0/24 dev eth0",
             )
@@ -81,7 +85,7 @@ def clear_servers(mode):
         return
     device = "lo" if mode == "ipvs-dr" else "tunl0"
     for name in SERVERS:
-        inside(name, f"ip addr del {VIP}/32 dev {device}; ip route del 10.9.1.0/24 dev eth0")
+        inside(name, f"ip addr del {VIPS[mode]}/32 dev {device}; ip route del 10.9.1.0/24 dev eth0")
 
 
 def add_foreign():
