@@ -13,9 +13,6 @@ PACKAGING = ROOT / "packaging"
 ALERTS = PACKAGING / "prometheus/alerts.yml"
 UNIT = PACKAGING / "systemd/poised.service"
 
-# In the contract, and exported once there is a pair.
-OF_THE_PAIR = {"poise_pair_in_sync", "poise_vrrp_state"}
-
 # alert: ({series: promtool's values, a minute apart}, fires at this minute)
 FIRING = {
     "PoiseDown": ({'up{job="poise"}': "1 0x5"}, 4),
@@ -184,9 +181,7 @@ class Alerts(unittest.TestCase):
 
     def test_names_are_those_of_the_catalog(self):
         expressions = re.sub(r"(summary|action): .*", "", ALERTS.read_text())
-        box, pair = expressions.split("- name: poise-pair")
-        self.assertEqual(metrics_in(box) - catalog(), set())
-        self.assertEqual(metrics_in(pair) - catalog() - OF_THE_PAIR, set())
+        self.assertEqual(metrics_in(expressions) - catalog(), set())
 
 
 class Dashboard(unittest.TestCase):
@@ -197,7 +192,7 @@ class Dashboard(unittest.TestCase):
     def test_names_are_those_of_the_catalog(self):
         names = metrics_in(json.dumps([p["targets"] for p in self.panels]))
         self.assertGreater(len(names), 15)
-        self.assertEqual(names - catalog() - OF_THE_PAIR, set())
+        self.assertEqual(names - catalog(), set())
 
     def test_expressions_parse(self):
         """As recording rules: promtool reads PromQL nowhere else."""
