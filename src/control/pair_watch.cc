@@ -185,7 +185,7 @@ void PairWatch::on_roles(std::vector<pair::VrrpWatch::Instance> roles) {
                                   [&now](const auto& each) { return each.name == now.name; });
     const Role was = old == roles_.end() ? Role::unknown : old->role;
     if (was == now.role) continue;
-    const std::uint64_t turn = ++turns_[now.name];
+    const std::uint64_t turn = turns_[now.name] += now.role == Role::master ? 1 : 0;
     record("vrrp", now.name, fmt::format("{} -> {}", name_of(was), name_of(now.role)));
     if (was == Role::master)
       ground_.loop.after(kLostAddress,

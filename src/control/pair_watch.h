@@ -118,7 +118,7 @@ class PairWatch {
   bool ready_ = false;
   std::map<std::string, std::string> faults_;  ///< by kind: why
   std::vector<pair::VrrpWatch::Instance> roles_;
-  std::map<std::string, std::uint64_t> turns_;  ///< by instance: how often its role changed
+  std::map<std::string, std::uint64_t> turns_;  ///< by instance: how often it became master
 
   // the link
   bool joined_ = false;

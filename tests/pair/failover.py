@@ -131,14 +131,29 @@ class Failover(unittest.TestCase):
         self.assertEqual(refused, [])
         self.one_has_it("lb2")
 
+    def hold_a_session(self):
+        """A client on lb1 that says nothing for two minutes."""
+        holder = processes.start([*self.lab.inside("client"), "python3", "-c",
+                                  "import socket,time; s=socket.create_connection(('10.77.0.10',25),5);"
+                                  "s.recv(99); print('on', flush=True); time.sleep(120)"], stdout=subprocess.PIPE)
+        self.addCleanup(holder.stdout.close)
+        self.addCleanup(processes.stop, holder)
+        self.assertEqual(holder.stdout.readline(), b"on\n")
+
+    def test_sessions_of_a_lost_address_end(self):
+        """No packet comes for them any more; after 30 s they give back their places."""
+        self.hold_a_session()
+        self.one.done("pair", "switch")
+        begin = time.monotonic()
+        time.sleep(15)
+        self.assertEqual(self.one.json("status")["sessions"], 1)
+        processes.wait_until(lambda: self.one.json("status")["sessions"] == 0, within=40, what="its end")
+        self.assertGreater(time.monotonic() - begin, 25)
+        self.assertEqual(self.one.sessions()[-1]["close_reason"], "client_gone")
+
     def test_switch(self):
         """An operator's: says what it costs, and back."""
-        holder = subprocess.Popen([*self.lab.inside("client"), "python3", "-c",
-                                   "import socket,time; s=socket.create_connection(('10.77.0.10',25),2);"
-                                   "s.recv(99); time.sleep(60)"], stdin=subprocess.DEVNULL)
-        self.addCleanup(holder.wait)
-        self.addCleanup(holder.kill)
-        processes.wait_until(lambda: self.one.json("status")["sessions"] >= 1, what="a session")
+        self.hold_a_session()
         self.assertRegex(self.one.done("pair", "switch", "--dry-run"), r"[1-9]\d* proxied sessions end")
         self.assertEqual(self.lab.holders(), ["lb1"])
         refused = self.two.ctl("pair", "switch")

@@ -71,7 +71,7 @@ TEST(Messages, that_are_cut_anywhere_are_errors_or_another_message) {
     const std::size_t step = frame.size() > 1000 ? 997 : 1;
     for (std::size_t size = 1; size + 1 < frame.size(); size += step) {
       const auto back = decode(std::string_view(frame).substr(0, size));
-      if (back) EXPECT_NE(*back, each) << size;
+      EXPECT_TRUE(!back || *back != each) << size;
     }
   }
 }
@@ -100,7 +100,8 @@ TEST(Messages, with_impossible_members_are_errors) {
   EXPECT_FALSE(decode(frame_of(Numbered{.number = 1, .change = batch}).substr(4)));
   batch.entries.assign(kBatchMax + 1, {ip("192.0.2.0"), 0, 0});
   EXPECT_FALSE(decode(frame_of(Numbered{.number = 1, .change = batch}).substr(4)));
-  BanChange ban{.network = {.base = ip("192.0.2.0"), .prefix = 33}};
+  BanChange ban;
+  ban.network = {.base = ip("192.0.2.0"), .prefix = 33};
   EXPECT_FALSE(decode(frame_of(Numbered{.number = 1, .change = ban}).substr(4)));
   EXPECT_FALSE(decode(""));
 }

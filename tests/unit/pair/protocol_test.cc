@@ -98,7 +98,7 @@ TEST(Protocol, broken_connections_lose_and_repeat_nothing) {
     };
     for (int life = 0; life < 8; ++life) {
       boxes.connect();
-      for (unsigned step = random() % 60; step > 0; --step) {
+      for (auto step = random() % 60; step > 0; --step) {
         if (boxes.one.room() && random() % 3 == 0) {
           said.push_back(std::to_string(said.size() + 1));
           boxes.one.push(Verdict{.backend = said.back(), .up = true});
