@@ -77,11 +77,12 @@ Result<void> Protocol::on_hello(const Hello& hello) {
     heard_ = 0;
   }
   joined_ = true;
-  if (hello.heard_epoch == self_.epoch) {
+  // A peer may know our epoch from a connection that broke before we knew of it.
+  if (hello.heard_epoch == self_.epoch && begun_) {
     on_ack(hello.heard);
     for (const Unacked& each : unacked_) out_ += each.frame;
   } else {
-    joined.wants_everything = true;
+    joined.wants_everything = begun_ = true;
     unacked_.clear();
     unacked_bytes_ = 0;
     acknowledged_ = pushed_;

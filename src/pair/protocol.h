@@ -75,6 +75,7 @@ class Protocol {
   std::string in_, out_;
   std::vector<Event> events_;
   bool connected_ = false, joined_ = false;
+  bool begun_ = false;  ///< the owner was told that the peer wants everything
   std::deque<Unacked> unacked_;
   std::size_t unacked_bytes_ = 0;
   std::uint64_t pushed_ = 0, acknowledged_ = 0;
