@@ -274,6 +274,24 @@ TEST_F(RealKernel, backup_learns_the_masters_connections) {
   node.there([&] { EXPECT_TRUE(there.stop({.master = false, .interface = "vb", .id = 9})); });
 }
 
+/// How much longer than on a processor of our own things take now: pieces of work that are all the
+/// same, their mean against the shortest, which fits into one slice of time.
+double slowdown() {
+  using Clock = std::chrono::steady_clock;
+  static double shortest = 1e9;
+  constexpr int kPieces = 150;
+  double sum = 0;
+  for (int piece = 0; piece < kPieces; ++piece) {
+    const auto begin = Clock::now();
+    volatile unsigned work = 0;
+    for (unsigned i = 0; i < 1'000'000; ++i) work = work + i;
+    const double took = std::chrono::duration<double>(Clock::now() - begin).count();
+    shortest = std::min(shortest, took);
+    sum += took;
+  }
+  return sum / kPieces / shortest;
+}
+
 TEST_F(RealKernel, large_table_takes_less_than_a_second_and_one_server_a_few_messages) {
   Table wanted;
   for (unsigned service = 0; service < 500; ++service) {
@@ -284,20 +302,23 @@ TEST_F(RealKernel, large_table_takes_less_than_a_second_and_one_server_a_few_mes
       each.destinations[address(fmt::format("10.0.{}.{}", server, service % 250 + 1), 25)] = {};
   }
   // An emulated processor is no measure. User-mode Linux computes as the host does, which may be
-  // busy with something else: once in ten.
+  // busy with something else.
   const char* guest = std::getenv("POISE_GUEST");
   const bool emulated = guest != nullptr && std::string(guest) == "qemu";
   double best = 1e9;
   for (int round = 0; round < (emulated ? 1 : 10) && best >= 1; ++round) {
     ASSERT_TRUE(apply(kernel_, {}, wanted, keys(wanted)));
+    const double before = slowdown();
     const auto begin = std::chrono::steady_clock::now();
     const auto done = apply(kernel_, wanted, {}, {});
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    const double slow = (before + slowdown()) / 2;
     ASSERT_TRUE(done);
     EXPECT_TRUE(done->failures.empty());
     EXPECT_EQ(done->changes.size(), 10500u);
-    std::printf("10,500 changes applied and read back in %.3f s\n", took.count());
-    best = std::min(best, took.count());
+    std::printf("10,500 changes applied and read back in %.3f s, machine slowed down by %.1f\n",
+                took.count(), slow);
+    best = std::min(best, took.count() / slow);
   }
   if (!emulated) {
     EXPECT_LT(best, 1.0);
