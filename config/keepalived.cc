@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
 
 namespace poise::config {
@@ -50,9 +49,6 @@ std::string keepalived_config(const Config& config, const std::string& user,
                               const std::string& poisectl) {
   const Pair& pair = *config.pair;
   const VrrpFiles files = VrrpFiles::of(config);
-  const bool in_kernel =
-      std::any_of(config.services.begin(), config.services.end(),
-                  [](const Service& each) { return each.forwarding != Forwarding::proxy; });
   std::string text = fmt::format(
       "# keepalived on {0}, made by `poisectl vrrp-config` out of poise.json.\n"
       "# Change that file and make this one anew; then `systemctl reload keepalived`.\n"
@@ -64,28 +60,23 @@ std::string keepalived_config(const Config& config, const std::string& user,
       "  vrrp_garp_master_refresh 60\n"
       "  fifo_write_vrrp_states_on_reload\n"
       "  vrrp_notify_fifo {2} {1}\n"
-      "{3}"
       "}}\n\n"
       "# poised writes 0 while it serves. When it dies, hangs or stops, its guard writes 1 at "
       "once.\n"
       "track_file poise {{\n"
-      "  file \"{4}\"\n"
+      "  file \"{3}\"\n"
       "  weight 0\n"
       "  init_file 1\n"
       "}}\n\n"
       "# For the case that the guard is gone too.\n"
       "vrrp_script poised {{\n"
-      "  script \"{5} -s {6} alive\"\n"
+      "  script \"{4} -s {5} alive\"\n"
       "  interval 1\n"
       "  timeout 2\n"
       "  fall 3\n"
       "  rise 1\n"
       "}}\n",
-      pair.self().name, user, files.fifo,
-      in_kernel
-          ? fmt::format("  lvs_sync_daemon {} {}\n", pair.vrrp[0].interface, pair.vrrp[0].name)
-          : "",
-      files.track, poisectl,
+      pair.self().name, user, files.fifo, files.track, poisectl,
       config.admin.socket.empty() ? "/run/poise/poised.sock" : config.admin.socket);
   if (pair.vrrp.size() > 1) {
     text += "\n# All addresses are on one box.\nvrrp_sync_group pair {\n  group {\n";

@@ -104,11 +104,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                [this](const pair::Request& request, std::function<void(bool, std::string)> answer) {
                  commands_.peer_asks(request, std::move(answer));
                },
-           .paced =
-               [this](bool passive) {
-                 health_.set_pace(passive ? config_.pair->pace : milliseconds(0));
-                 health_.watch(resolved_);
-               }}),
+           .role_changed = [this] { follow_role(); }}),
       guard_(about.guard),
       workers_(registries_, log,
                [this](const proxy::Trouble& trouble) {
@@ -209,6 +205,25 @@ Result<void> Control::start() {
 void Control::rebuild() {
   resolved_ = health_.resolve(config_);
   publish();
+  follow_role();
+}
+
+/// The passive box probes at its own pace. In ip_vs mode the kernel of the active one tells it of
+/// the connections there are.
+void Control::follow_role() {
+  std::vector<ipvs::SyncDaemon> daemons;
+  if (config_.pair) {
+    const pair::Role role = pair_.role();
+    const bool active = role == pair::Role::master, passive = role == pair::Role::backup;
+    health_.set_pace(passive ? config_.pair->pace : milliseconds(0));
+    const bool in_kernel = std::any_of(
+        config_.services.begin(), config_.services.end(),
+        [](const auto& service) { return service.forwarding != config::Forwarding::proxy; });
+    const config::Vrrp& first = config_.pair->vrrp.front();
+    if (in_kernel && (active || passive))
+      daemons.push_back({.master = active, .interface = first.interface, .id = first.router_id});
+  }
+  ipvs_.sync(std::move(daemons));
   health_.watch(resolved_);
 }
 

@@ -83,6 +83,7 @@ class Control {
   void stop_listening();
   void look_for_faults(bool silent_worker);
   void rebuild();
+  void follow_role();
   void publish();
   void publish_soon();
   void await_verdicts();

@@ -195,7 +195,7 @@ void PairWatch::on_roles(std::vector<pair::VrrpWatch::Instance> roles) {
   const Role now = role();
   if (now == before) return;
   if (now == Role::master) hint_at_promotion();
-  ground_.paced(now == Role::backup);
+  ground_.role_changed();
 }
 
 /// No packet of theirs will reach us again; they hold places at the servers.

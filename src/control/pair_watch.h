@@ -46,8 +46,8 @@ class PairWatch {
     /// A request of the peer's; the answer is called once.
     std::function<void(const pair::Request&, std::function<void(bool good, std::string text)>)>
         request;
-    /// This box has become, or is no longer, the one whose probes may be seldom.
-    std::function<void(bool passive)> paced;
+    /// role() is another one now.
+    std::function<void()> role_changed;
   };
   explicit PairWatch(Ground ground) : ground_(std::move(ground)) {}
   ~PairWatch();
@@ -79,6 +79,9 @@ class PairWatch {
 
   [[nodiscard]] std::optional<PairView> view() const;
 
+  /// Of this box: that of all its instances.
+  [[nodiscard]] pair::Role role() const { return pair::whole(roles_); }
+
  private:
   using Clock = Loop::Clock;
   struct Asked {
@@ -103,7 +106,6 @@ class PairWatch {
   void close_sessions_of(const std::string& instance, std::uint64_t turn);
   void await_gone(Clock::time_point deadline, std::function<void()> then);
   void await_peer(Clock::time_point deadline, std::function<void(Result<void>)> answer);
-  [[nodiscard]] pair::Role role() const { return pair::whole(roles_); }
   [[nodiscard]] bool in_sync() const;
   [[nodiscard]] const config::Pair& pair() const { return *ground_.config.pair; }
   void record(const std::string& kind, const std::string& object, const std::string& what);

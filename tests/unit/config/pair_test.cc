@@ -186,7 +186,6 @@ TEST(Keepalived, has_what_the_pair_says) {
         "  virtual_ipaddress_excluded {\n    2001:db8::10/64\n  }\n"})
     EXPECT_THAT(one, HasSubstr(line));
   EXPECT_THAT(one, Not(HasSubstr("vrrp_sync_group")));
-  EXPECT_THAT(one, Not(HasSubstr("lvs_sync_daemon")));
   EXPECT_THAT(keepalived_config(*load(file(), "lb2").config, "poise", "/usr/bin/poisectl"),
               HasSubstr("priority 100\n"));
 }
