@@ -16,9 +16,13 @@ from pair_lab import SOURCES, Lab, Watch
 LIMIT = 4.0
 
 
-class Failover(unittest.TestCase):
+class Pair(unittest.TestCase):
+    """Both boxes up and in sync, lb1 active, a drain and stickiness known to both."""
+
+    advert = "200ms"
+
     def setUp(self):
-        self.lab = self.enterContext(Lab())
+        self.lab = self.enterContext(Lab(advert=self.advert))
         self.one = self.enterContext(self.lab.box("lb1"))
         self.two = self.enterContext(self.lab.box("lb2"))
         processes.wait_until(lambda: self.one.in_sync() and self.two.in_sync(), within=30, what="in sync")
@@ -61,6 +65,21 @@ class Failover(unittest.TestCase):
             self.assertEqual(self.lab.holders(), [name])
             time.sleep(0.05)
 
+
+class DefaultAdverts(Pair):
+    """One advert a second, as it is when nothing is said."""
+
+    advert = "1s"
+
+    def test_network_cut(self):
+        self.fails("network cut, adverts of 1 s", lambda: self.lab.cable("lb1", "down"), limit=10)
+
+    def test_daemon_frozen(self):
+        self.addCleanup(os.kill, self.one.pid, signal.SIGCONT)
+        self.fails("daemon frozen, adverts of 1 s", lambda: os.kill(self.one.pid, signal.SIGSTOP), limit=10)
+
+
+class Failover(Pair):
     def test_daemon_killed(self):
         """SIGKILL; then it is started again and the address stays where it is."""
         self.fails("daemon killed", self.one.process.kill)
