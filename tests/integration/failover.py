@@ -64,7 +64,7 @@ class Failover(unittest.TestCase):
                 pool[0].kill_smtp()
                 processes.wait_until(lambda: self.tried(poised, "be1:refused") > 10, within=30)
                 pool[0].start_smtp()
-                pool[0].wait_ready()
+                pool[0].wait_ready(("smtp",))
                 served = len(self.on(load, pool[0]))
                 processes.wait_until(lambda: len(self.on(load, pool[0])) > served + 5, within=30)
 

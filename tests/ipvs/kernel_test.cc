@@ -185,6 +185,8 @@ class OtherNode {
     thread_.join();
   }
 
+  [[nodiscard]] pid_t thread_id() const { return thread_id_; }
+
   void there(std::function<void()> work) {
     work_ = std::move(work);
     step_.arrive_and_wait();
@@ -204,13 +206,11 @@ class OtherNode {
     }
   }
 
+  pid_t thread_id_ = 0;  // before the thread, which sets it
   std::promise<void> ready_;
   std::barrier<> step_{2};
   std::function<void()> work_;
   std::thread thread_;
-
- public:
-  pid_t thread_id_ = 0;
 };
 
 int tcp_socket() {
@@ -236,7 +236,7 @@ TEST_F(RealKernel, backup_learns_the_masters_connections) {
   output_of(
       fmt::format("ip link add va type veth peer name vb netns {}; ip link set va up; "
                   "ip addr add 10.1.0.1/24 dev va; ip addr add 10.1.0.9/24 dev va",
-                  node.thread_id_));
+                  node.thread_id()));
   Kernel there;
   int server = -1;
   node.there([&] {
