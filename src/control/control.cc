@@ -219,9 +219,10 @@ void Control::follow_role() {
     const bool in_kernel = std::any_of(
         config_.services.begin(), config_.services.end(),
         [](const auto& service) { return service.forwarding != config::Forwarding::proxy; });
-    const config::Vrrp& first = config_.pair->vrrp.front();
-    if (in_kernel && (active || passive))
+    if (in_kernel && (active || passive)) {
+      const config::Vrrp& first = config_.pair->vrrp.front();
       daemons.push_back({.master = active, .interface = first.interface, .id = first.router_id});
+    }
   }
   ipvs_.sync(std::move(daemons));
   health_.watch(resolved_);

@@ -180,8 +180,12 @@ class Fail2ban(unittest.TestCase):
             log.write_text("".join(as_syslog(line, 1, "stderr") for line in lines).replace(
                 "Nov  2 02:07:15", subprocess.check_output(["date", "+%b %e %H:%M:%S"], text=True).strip()))
             said = (folder / "fail2ban.log").read_text
-            processes.wait_until(lambda: EARLY in day.ctl.done("ban", "list") or " ERROR " in said(),
-                                 within=60, what="the ban")
+
+            def errors():  # but for being asked for its jail too early, above
+                lines = said().splitlines()
+                return [line for line in lines if " ERROR " in line and "UnknownJailException" not in line]
+
+            processes.wait_until(lambda: EARLY in day.ctl.done("ban", "list") or errors(), within=60, what="the ban")
             text = json.dumps(day.ctl.json("ban", "list"))
             self.assertIn(EARLY, text, said())
             self.assertNotIn(HONEST, text)
@@ -191,7 +195,7 @@ class Fail2ban(unittest.TestCase):
             # And lifted by hand where the hand is used to; a second time there is nothing to lift, and no error.
             self.assertEqual(0, run("fail2ban-client", *options, "set", "poised", "unbanip", EARLY)[0])
             processes.wait_until(lambda: EARLY not in day.ctl.done("ban", "list"), within=60, what="no ban")
-            self.assertNotIn(" ERROR ", said())
+            self.assertEqual([], errors())
 
 
 class Nftables(unittest.TestCase):
