@@ -154,9 +154,14 @@ class Conversation {
   }
 
   void watch(int events) {
-    if (ev_is_active(&io_) && io_.events == (events | EV__IOFDSET)) return;
-    ev_io_stop(owner_.loop, &io_);
-    ev_io_set(&io_, fd_.get(), events);
+    // libev forgets EV__IOFDSET once started: what is the same goes on without a system call.
+    if (!ev_is_active(&io_)) {
+      ev_io_set(&io_, fd_.get(), events);
+    } else {
+      if ((io_.events & ~EV__IOFDSET) == events) return;
+      ev_io_stop(owner_.loop, &io_);
+      ev_io_modify(&io_, events);
+    }
     ev_io_start(owner_.loop, &io_);
   }
 
