@@ -427,6 +427,16 @@ void Session::close(Core& core, CloseReason reason) {
   release_if_quiet(core);
 }
 
+void Session::shut_down(Core& core) {
+  const bool ungreeted =
+      state_ == State::queued || state_ == State::connecting || state_ == State::greeting;
+  if (ungreeted) {
+    refuse(core, RefusalReason::shutting_down);
+    if (state_ == State::refusing && !refusal_said_) say_refusal(core);  // now, whatever its delay
+  }
+  close(core, ungreeted ? CloseReason::refused : CloseReason::shutdown);
+}
+
 /// While it relays for its backend at once, so that a long session is seen; before that it is not
 /// known whose bytes they are.
 void Session::count_received(Core& core, Direction direction, std::uint64_t bytes) {

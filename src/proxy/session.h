@@ -61,6 +61,8 @@ class Session {
 
   /// The only way into `closing`; later calls change nothing.
   void close(Core& core, CloseReason reason);
+  /// poised ends. Who has not been greeted yet is told to come back.
+  void shut_down(Core& core);
 
   [[nodiscard]] State state() const { return state_; }
   [[nodiscard]] std::uint16_t generation() const { return generation_; }

@@ -338,8 +338,7 @@ void Worker::apply(const Stop& command) {
   for (const int spare : spares_) core_.io.close(spare);
   spares_.clear();
   if (!command.at_once) return;
-  for (std::uint32_t slot = 0; slot < slots_used_; ++slot)
-    slots_[slot].close(core_, CloseReason::shutdown);
+  for (std::uint32_t slot = 0; slot < slots_used_; ++slot) slots_[slot].shut_down(core_);
 }
 
 }  // namespace poise::proxy

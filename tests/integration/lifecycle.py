@@ -9,6 +9,7 @@ import socket
 import unittest
 
 import addresses
+import bad_server
 import netns
 import poised as program
 import processes
@@ -122,6 +123,18 @@ class Signals(unittest.TestCase):
             self.assertEqual(0, poised.stop(within=10))
             self.assertEqual(b"", self.read_to_end(client))
             self.assertEqual("shutdown", self.session_of(poised, client)["close_reason"])
+
+    def test_who_still_waits_for_a_greeting_is_told_to_come_back(self):
+        with bad_server.BadServer(bad_server.silence) as silent, Poised(
+            balanced({"smtp": ("smtp", [silent.endpoint])}, shutdown={"drain": "0s"})
+        ) as poised:
+            with socket.create_connection(poised.endpoint("smtp"), 10) as client:
+                processes.wait_until(lambda: silent.accepted, what="the server has it")
+                poised.signal(signal.SIGTERM)
+                self.assertTrue(client.recv(4096).startswith(b"421 4.3.2 mx.poise.test"))
+                self.assertEqual(0, poised.wait())
+            (line,) = poised.sessions(at_least=1)
+            self.assertEqual(("refused", "shutting_down"), (line["close_reason"], line["refusal"]))
 
     def test_a_second_sigterm_ends_it_at_once(self):
         with self.start("600s") as poised, self.greeted_client(poised) as client:
