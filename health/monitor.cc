@@ -76,7 +76,7 @@ struct Monitor::Thread {
 
   void run() {
     on_wake(*wake, 0);
-    ev_run(loop, 0);
+    if (!stopping) ev_run(loop, 0);  // which would forget that it was told to break before
   }
 
   void on_wake(ev::async&, int) {

@@ -113,6 +113,18 @@ TEST_F(monitor_thread, says_what_became_of_each_and_counts_probes) {
   EXPECT_EQ(last->words, "220 test ESMTP");
 }
 
+// Its thread may find the wish to stop before it has begun to wait for anything.
+TEST_F(monitor_thread, can_be_stopped_the_moment_it_starts) {
+  for (int i = 0; i < 300; ++i) {
+    Monitor brief{{.node = "lb", .dns_servers = {}, .caps = {}, .make_prober = {}},
+                  {.health = [](const HealthEvent&) {},
+                   .alert = [](config::LogLevel, const std::string&) {},
+                   .addresses = [](const std::string&, const std::vector<Address>&) {}}};
+    ASSERT_TRUE(brief.start());
+    brief.stop();
+  }
+}
+
 TEST_F(monitor_thread, probes_by_hand_and_says_when_there_is_nobody) {
   ASSERT_TRUE(monitor.start());
   monitor.set_targets({target(0)});
