@@ -25,6 +25,7 @@
 #include "config/load.h"
 #include "config/print.h"
 #include "control/control.h"
+#include "control/ipvs_table.h"
 #include "log/log.h"
 #include "net/privileges.h"
 #include "pair/guard.h"
@@ -151,13 +152,10 @@ int serve(config::Config config, const std::string& config_path,
   const bool transparent =
       std::any_of(config.pools.begin(), config.pools.end(),
                   [](const config::Pool& pool) { return pool.source_address.client; });
-  const bool in_kernel = std::any_of(config.services.begin(), config.services.end(),
-                                     [](const config::Service& service) {
-                                       return service.forwarding != config::Forwarding::proxy;
-                                     });
   if (!config.user.empty())
     if (auto changed = net::become(
-            config.user, {.bind_low_ports = true, .raw = transparent, .admin = in_kernel});
+            config.user,
+            {.bind_low_ports = true, .raw = transparent, .admin = control::any_in_kernel(config)});
         !changed) {
       fmt::print(stderr, "poised: not started: {}\n", changed.error().text());
       return 1;

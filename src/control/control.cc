@@ -216,10 +216,7 @@ void Control::follow_role() {
     const pair::Role role = pair_.role();
     const bool active = role == pair::Role::master, passive = role == pair::Role::backup;
     health_.set_pace(passive ? config_.pair->pace : milliseconds(0));
-    const bool in_kernel = std::any_of(
-        config_.services.begin(), config_.services.end(),
-        [](const auto& service) { return service.forwarding != config::Forwarding::proxy; });
-    if (in_kernel && (active || passive)) {
+    if (any_in_kernel(config_) && (active || passive)) {
       const config::Vrrp& first = config_.pair->vrrp.front();
       daemons.push_back({.master = active, .interface = first.interface, .id = first.router_id});
     }

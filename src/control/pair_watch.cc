@@ -252,7 +252,7 @@ void PairWatch::on_link(bool joined, const std::string& trouble) {
     peer_.reset();
     skewed_ = 0;
     for (auto& [id, asked] : std::exchange(asked_, {}))
-      asked.answer(Error{"", fmt::format("the link to {} is lost", pair().peer().name)});
+      asked(Error{"", fmt::format("the link to {} is lost", pair().peer().name)});
   }
 }
 
@@ -285,8 +285,8 @@ void PairWatch::on_event(pair::Event event) {
   if (auto* answer = std::get_if<pair::Answer>(&event)) {
     auto asked = asked_.extract(answer->id);
     if (asked.empty()) return;
-    return asked.mapped().answer(answer->good ? Result<std::string>(std::move(answer->text))
-                                              : Error{"", std::move(answer->text)});
+    return asked.mapped()(answer->good ? Result<std::string>(std::move(answer->text))
+                                       : Error{"", std::move(answer->text)});
   }
   if (auto* request = std::get_if<pair::Request>(&event))
     ground_.request(*request, [this, id = request->id](bool good, std::string text) {
@@ -300,12 +300,12 @@ void PairWatch::ask(std::string verb, std::string text,
     return answer(
         Error{"", fmt::format("there is no link to {}: {}", pair().peer().name, trouble_)});
   const std::uint32_t id = ++last_id_;
-  asked_.emplace(id, Asked{std::move(answer)});
+  asked_.emplace(id, std::move(answer));
   driver_->send(pair::Request{.id = id, .verb = std::move(verb), .text = std::move(text)});
   ground_.loop.after(kAnswer, [this, id] {
     auto asked = asked_.extract(id);
     if (!asked.empty())
-      asked.mapped().answer(Error{"", fmt::format("{} does not answer", pair().peer().name)});
+      asked.mapped()(Error{"", fmt::format("{} does not answer", pair().peer().name)});
   });
 }
 
@@ -405,7 +405,7 @@ void PairWatch::tell() {
   }
   for (const BackendStatus& each : std::as_const(ground_.world).backends().all()) {
     if (!each.configured || each.health == Health::checking || !driver_->room()) continue;
-    const auto [told, fresh] = told_verdicts_.try_emplace(each.path(), is_up(each));
+    const auto [told, fresh] = told_verdicts_.try_emplace(each.id.value, is_up(each));
     if (!fresh && told->second == is_up(each)) continue;
     told->second = is_up(each);
     driver_->push(pair::Verdict{.backend = each.path(), .up = told->second});

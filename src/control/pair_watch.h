@@ -84,9 +84,7 @@ class PairWatch {
 
  private:
   using Clock = Loop::Clock;
-  struct Asked {
-    std::function<void(Result<std::string>)> answer;
-  };
+  using Asked = std::function<void(Result<std::string>)>;
 
   void on_event(pair::Event event);
   void on_link(bool joined, const std::string& trouble);
@@ -138,7 +136,7 @@ class PairWatch {
   // what it has not been told yet
   std::set<std::string> pending_names_;
   std::set<Network> pending_bans_;
-  std::map<std::string, bool> told_verdicts_;
+  std::map<std::uint32_t, bool> told_verdicts_;  ///< by BackendId
   struct Cursor {
     std::size_t pool = 0, shard = 0;
   };
