@@ -204,6 +204,7 @@ void Dialogue::leave() {
 
 void Dialogue::left(bool positive, std::string_view words) {
   if (header_unanswered_ && !positive) return fail(ProbeOutcome::proxy, words, false);
+  goodbye_answered_ = positive;
   finish();
 }
 

@@ -70,6 +70,8 @@ class Dialogue {
   [[nodiscard]] Want want() const { return want_; }
   /// The verdict is good, only the answer to the goodbye is awaited: not worth a long wait.
   [[nodiscard]] bool leaving() const { return leaving_; }
+  /// And the answer has come: the server says no more.
+  [[nodiscard]] bool goodbye_answered() const { return goodbye_answered_; }
   [[nodiscard]] bool greeted() const { return verdict_.greeting_good; }
   /// Bytes for the server; the caller takes them out.
   std::string& output() { return output_; }
@@ -139,6 +141,7 @@ class Dialogue {
   Want want_ = Want::bytes;
   bool tls_active_ = false;
   bool leaving_ = false;
+  bool goodbye_answered_ = false;
   bool header_unanswered_ = false;
   bool heard_ = false;  ///< a first line has come
 };

@@ -19,6 +19,10 @@ namespace {
 /// What clients cause is dropped beyond so much: it says nothing new.
 constexpr std::size_t kPostedMax = 4096;
 
+/// What falls due between two ticks starts together at the second: many probes then share a wake-up
+/// for their start, for their greetings and for their ends, which is half the CPU of one each.
+using Ticks = std::chrono::duration<std::int64_t, std::ratio<1, 25>>;
+
 Time steady_now() {
   return std::chrono::steady_clock::now();
 }
@@ -97,16 +101,22 @@ struct Monitor::Thread {
   /// Starts what is due, and comes back for what is next.
   void start_due() {
     if (stopping) return;
-    const Time now = steady_now();
-    for (Roster::Start& each : roster.take_due(now)) run_probe(std::move(each));
+    for (Roster::Start& each : roster.take_due(steady_now())) run_probe(std::move(each));
     monitor.stood_in_.add(roster.stood_in() - monitor.stood_in_.get());
+    come_back(roster.next_due());
+  }
+
+  /// At the first tick from `next` on.
+  void come_back(std::optional<Time> next) {
+    if (!next) return due->stop();
+    const Time tick{std::chrono::ceil<Ticks>(std::max(*next, steady_now()).time_since_epoch())};
+    if (due->is_active() && tick == planned) return;
+    planned = tick;
     due->stop();
-    if (const auto next = roster.next_due()) {
-      // A timer of libev counts from the loop's own idea of now.
-      ev_now_update(loop);
-      const std::chrono::duration<double> wait = *next - steady_now();
-      due->start(std::max(wait.count(), 0.0));
-    }
+    // A timer of libev counts from the loop's own idea of now.
+    ev_now_update(loop);
+    const std::chrono::duration<double> wait = tick - steady_now();
+    due->start(std::max(wait.count(), 0.0));
   }
 
   void run_probe(Roster::Start start) {
@@ -121,7 +131,8 @@ struct Monitor::Thread {
     ProbeRequest request = probe_request(target, start.tier);
     start_probe(std::move(request), [this, start = std::move(start)](const ProbeResult& result) {
       done(start, result);
-      start_due();
+      // Its place may be what another waits for.
+      come_back(roster.waiting() ? steady_now() : roster.next_due());
     });
   }
 
@@ -181,6 +192,7 @@ struct Monitor::Thread {
   std::unique_ptr<ev::timer> due;
   std::unique_ptr<Resolver> resolver;
   StartProbe start_probe;
+  Time planned{};  ///< when `due` fires, if it is active
   bool stopping = false;
 
   std::mutex mutex;  ///< guards the next; held for a push or a swap

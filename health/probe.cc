@@ -231,7 +231,8 @@ class Conversation {
   bool connected() {
     int error = 0;
     socklen_t length = sizeof error;
-    ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    // Who waits for the greeting is told by reading it.
+    if (!greeting_is_news()) ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     // It was there and is gone again: what the server said before it reset can still be read
     // (postscreen says 521 and resets at once).
     reset_ = error == ECONNRESET || error == EPIPE;
@@ -310,8 +311,7 @@ class Conversation {
       else
         dialogue_->receive(bytes);
       if (!advance()) return;
-      // More in the same moment is only likely once we have taken our leave: the FIN.
-      if (bytes.size() < owner_.buffer.size() && !dialogue_->leaving()) break;
+      if (bytes.size() < owner_.buffer.size()) break;
     }
     if (fd_) watch(out_.empty() ? EV_READ : EV_READ | EV_WRITE);
   }
@@ -320,6 +320,9 @@ class Conversation {
   void lost(int error) {
     at_end_ = true;
     if (phase_ == Phase::lingering) return end();
+    const bool of_connect = error != 0 && error != ECONNRESET && error != EPIPE;
+    if (of_connect && phase_ == Phase::talking && !heard_ && greeting_is_news())
+      return fail_connect("connect", error);
     const bool closed = error == 0 && !reset_;
     const char* const how = closed ? "closed by the server" : "reset by the server";
     if (phase_ == Phase::handshaking) {
@@ -481,7 +484,9 @@ class Conversation {
       result_.deep_step_failed = verdict.greeting_good && verdict.outcome != ProbeOutcome::good;
     }
     result_.total = elapsed();
-    const bool over = phase_ == Phase::failed || phase_ == Phase::connecting || at_end_;
+    // After the answer to the goodbye nothing comes but, under TLS, the server's own goodbye.
+    const bool said_all = !tls_ && dialogue_ && dialogue_->goodbye_answered();
+    const bool over = phase_ == Phase::failed || phase_ == Phase::connecting || at_end_ || said_all;
     phase_ = Phase::lingering;
     --owner_.running;
     Prober::Done done = std::move(done_);

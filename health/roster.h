@@ -78,6 +78,9 @@ class Roster {
   /// When take_due() has something to do again, unless something is concluded before; none: never.
   [[nodiscard]] std::optional<Time> next_due() const;
 
+  /// Probes are due that found no place: take_due() may start one once another is concluded.
+  [[nodiscard]] bool waiting() const { return !waiting_.empty() || !waiting_down_.empty(); }
+
   void concluded(std::uint64_t ticket, const ProbeResult& result, Time now);
   void passive(const PassiveEvent& event, Time now);
 

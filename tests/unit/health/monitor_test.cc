@@ -83,15 +83,18 @@ class monitor_thread : public testing::Test {
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<HealthEvent> events;
-  Monitor monitor{{.node = "lb", .dns_servers = {}, .caps = {}, .make_prober = {}},
-                  {.health =
-                       [this](HealthEvent event) {
-                         const std::lock_guard lock(mutex);
-                         events.push_back(std::move(event));
-                         changed.notify_all();
-                       },
-                   .alert = [](config::LogLevel, std::string) {},
-                   .addresses = [](std::string, std::vector<Address>) {}}};
+  Monitor::Output output() {
+    return {.health =
+                [this](HealthEvent event) {
+                  const std::lock_guard lock(mutex);
+                  events.push_back(std::move(event));
+                  changed.notify_all();
+                },
+            .alert = [](config::LogLevel, std::string) {},
+            .addresses = [](std::string, std::vector<Address>) {}};
+  }
+
+  Monitor monitor{{.node = "lb", .dns_servers = {}, .caps = {}, .make_prober = {}}, output()};
 };
 
 TEST_F(monitor_thread, says_what_became_of_each_and_counts_probes) {
@@ -111,6 +114,23 @@ TEST_F(monitor_thread, says_what_became_of_each_and_counts_probes) {
   const auto last = monitor.last(BackendId{0});
   ASSERT_TRUE(last);
   EXPECT_EQ(last->words, "220 test ESMTP");
+}
+
+TEST_F(monitor_thread, who_found_no_place_follows_when_one_is_free) {
+  Monitor narrow{{.node = "lb",
+                  .dns_servers = {},
+                  .caps = {.all = 1, .down = 1, .host = 1},
+                  .make_prober = {}},
+                 output()};
+  std::vector<Target> targets;
+  for (std::uint32_t id = 0; id < 5; ++id) {
+    targets.push_back(target(id));
+    targets.back().probe.interval = targets.back().probe.fast_interval = 1h;
+  }
+  narrow.set_targets(targets);
+  ASSERT_TRUE(narrow.start());
+  EXPECT_TRUE(wait([&] { return events.size() == 5; })) << events.size();
+  narrow.stop();
 }
 
 // Its thread may find the wish to stop before it has begun to wait for anything.

@@ -82,6 +82,23 @@ TEST(Prober, many_at_once_each_answered_once) {
   }
 }
 
+TEST(Prober, where_nobody_listens_it_is_refused) {
+  Address nobody;
+  {
+    const Listener gone;
+    nobody = gone.address();
+  }
+  for (const bool keep_transcript : {false, true}) {  // scheduled, and by hand
+    ProbeRequest request = towards(nobody);
+    request.keep_transcript = keep_transcript;
+    const ProbeResult result = run_probes({request}, 1).at(0);
+    EXPECT_EQ(result.outcome, ProbeOutcome::refused);
+    EXPECT_EQ(result.words, "[connect: Connection refused]");
+    EXPECT_EQ(result.step, "connect");
+    EXPECT_FALSE(result.local_fault);
+  }
+}
+
 TEST(Prober, a_source_that_is_not_ours_is_no_fault_of_the_server) {
   const Listener listener;
   ProbeRequest request = towards(listener.address());
