@@ -26,14 +26,15 @@ PROBE = {
 
 
 class Full(unittest.TestCase):
-    """Three Postfix with 20 processes each and 200 clients: the kernel accepts for a server that is full, and nobody
-    greets until a process is free. Clients wait and are served; probes wait as long, and take nobody out."""
+    """Three Postfix with 20 processes each and 200 clients (9 and 90 when smaller): the kernel accepts for a server
+    that is full, and nobody greets until a process is free. Clients wait and are served; probes wait as long, and take
+    nobody out."""
 
     def test_full_servers_are_not_down(self):
-        clients = 200 if SCALE == 1 else 90
+        clients, processes_each = (200, 20) if SCALE == 1 else (90, 9)
         pool = mailpool.MailPool(count=3)
         for server in pool:
-            server.postconf("-F", f"{server.smtp}/inet/process_limit=20")
+            server.postconf("-F", f"{server.smtp}/inet/process_limit={processes_each}")
         config = balanced(
             {"smtp": ("smtp", [server.endpoint("smtp") for server in pool])},
             workers=2,
