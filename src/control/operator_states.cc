@@ -14,6 +14,7 @@
 
 #include "config/units.h"
 #include "net/fd.h"
+#include "net/replace_file.h"
 
 namespace poise::control {
 namespace {
@@ -122,16 +123,6 @@ std::optional<Ban> parse_ban(const std::vector<std::string_view>& fields) {
   return ban;
 }
 
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return false;
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return true;
-}
-
 }  // namespace
 
 Result<void> OperatorStates::load() {
@@ -193,13 +184,7 @@ Result<void> OperatorStates::save() const {
       text += fmt::format("{}\t{}\t{}\t{}\t{}\t{}\n", network.text(), kBanned, second_of(ban.since),
                           escaped(ban.user), escaped(ban.reason),
                           ban.until ? std::to_string(second_of(*ban.until)) : "-");
-  const std::string next = path_ + ".new";
-  const net::Fd fd(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
-  if (!fd) return Error{next, std::strerror(errno)};
-  if (!write_all(fd.get(), text) || ::fsync(fd.get()) != 0)
-    return Error{next, std::strerror(errno)};
-  if (::rename(next.c_str(), path_.c_str()) != 0) return Error{path_, std::strerror(errno)};
-  return {};
+  return net::replace_file(path_, text, {.mode = 0600, .durable = true});
 }
 
 const OperatorStates::State* OperatorStates::find(const std::string& name) const {

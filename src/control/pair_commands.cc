@@ -1,13 +1,10 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 #include <utility>
@@ -15,6 +12,7 @@
 #include "config/difference.h"
 #include "config/load.h"
 #include "control/commands.h"
+#include "net/replace_file.h"
 
 /// The commands about the pair, and what its other box asks.
 namespace poise::control {
@@ -41,17 +39,11 @@ std::string previous_of(const std::string& path) {
   return path + ".before-push";
 }
 
-/// In one step: a crash leaves one file or the other.
 Result<void> write_file(const std::string& path, const std::string& text) {
-  const std::string next = path + ".tmp";
-  std::ofstream out(next, std::ios::binary | std::ios::trunc);
-  out << text;
-  out.close();
-  if (!out || std::rename(next.c_str(), path.c_str()) != 0)
-    return Error{path, fmt::format("cannot be written ({}): poised needs to write to this folder, "
-                                   "as docs/pair.md says",
-                                   std::strerror(errno))};
-  return {};
+  auto written = net::replace_file(path, text, {.mode = 0600, .durable = true});
+  if (written) return {};
+  return Error{written.error().text(),
+               "poised needs to write to this folder, as docs/pair.md says"};
 }
 
 /// Of one decision, to be compared.

@@ -2,11 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <sstream>
+
+#include "net/replace_file.h"
 
 namespace poise::ipvs {
 namespace {
@@ -42,16 +41,9 @@ std::set<ServiceKey> read_owned(const std::string& path) {
 }
 
 Result<void> write_owned(const std::string& path, const std::set<ServiceKey>& services) {
-  const std::string fresh = path + ".new";
-  {
-    std::ofstream file(fresh, std::ios::trunc);
-    for (const ServiceKey& key : services) file << line_of(key);
-    file.flush();
-    if (!file) return Error{fresh, fmt::format("cannot be written: {}", std::strerror(errno))};
-  }
-  if (std::rename(fresh.c_str(), path.c_str()) != 0)
-    return Error{path, fmt::format("cannot be replaced: {}", std::strerror(errno))};
-  return {};
+  std::string text;
+  for (const ServiceKey& key : services) text += line_of(key);
+  return net::replace_file(path, text, {.mode = 0600});
 }
 
 }  // namespace poise::ipvs

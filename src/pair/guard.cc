@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,21 +14,23 @@
 #include <cstring>
 #include <utility>
 
+#include "net/replace_file.h"
+
 namespace poise::pair {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-/// One byte in place: no moment at which a reader finds an empty file.
-void write_verdict(int file, bool serves) {
-  [[maybe_unused]] const ssize_t written = ::pwrite(file, serves ? "0\n" : "1\n", 2, 0);
+const char* verdict(bool serves) {
+  return serves ? "0\n" : "1\n";
 }
 
-/// keepalived looks when a writer has closed the file.
+/// One byte in place: no moment at which a reader finds an empty file. keepalived looks when a
+/// writer has closed the file.
 void say(const std::string& path, bool serves) {
   const net::Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (file) write_verdict(file.get(), serves);
+  if (file) static_cast<void>(!::pwrite(file.get(), verdict(serves), 2, 0));
 }
 
 /// Runs in the other process until we are gone.
@@ -57,21 +58,12 @@ void watch(int pipe, const std::string& path) {
   }
 }
 
-/// In place of whatever is there: keepalived may have made it, as root.
-Result<void> make_file(const std::string& path) {
-  const std::string next = path + ".new";
-  const net::Fd file(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!file) return Error{next, std::strerror(errno)};
-  ::fchmod(file.get(), 0644);
-  write_verdict(file.get(), false);
-  if (::rename(next.c_str(), path.c_str()) != 0) return Error{path, std::strerror(errno)};
-  return {};
-}
-
 }  // namespace
 
 Result<Guard> Guard::start(const std::string& track_file) {
-  if (auto made = make_file(track_file); !made) return made.error();
+  // In place of whatever is there: keepalived may have made it, as root.
+  if (auto made = net::replace_file(track_file, verdict(false), {.mode = 0644}); !made)
+    return made.error();
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
     return Error{"guard", std::strerror(errno)};
