@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -39,8 +40,13 @@ std::string previous_of(const std::string& path) {
   return path + ".before-push";
 }
 
-Result<void> write_file(const std::string& path, const std::string& text) {
-  auto written = net::replace_file(path, text, {.mode = 0600, .durable = true});
+/// A configuration may hold passwords: another one is readable by whom the one in force is.
+Result<void> write_beside(const std::string& config_path, const std::string& path,
+                          const std::string& text) {
+  struct stat in_force {};
+  const bool known = ::stat(config_path.c_str(), &in_force) == 0;
+  auto written = net::replace_file(
+      path, text, {.mode = known ? in_force.st_mode & 0777 : 0600, .durable = true});
   if (written) return {};
   return Error{written.error().text(),
                "poised needs to write to this folder, as docs/pair.md says"};
@@ -184,7 +190,7 @@ void Commands::take_candidate(const std::string& text,
                               const std::function<void(bool, std::string)>& answer) {
   if (pushing_ || ground_.stopping()) return answer(false, "busy with another change");
   const std::string candidate = candidate_of(ground_.config_path);
-  if (auto written = write_file(candidate, text); !written)
+  if (auto written = write_beside(ground_.config_path, candidate, text); !written)
     return answer(false, written.error().text());
   try_reload(candidate, true, {}, [candidate, answer](const ReloadView& view) {
     if (view.done) return answer(true, fmt::format("{}", fmt::join(view.changes, "\n")));
@@ -197,7 +203,7 @@ void Commands::commit_candidate(const std::function<void(bool, std::string)>& an
   const std::string& path = ground_.config_path;
   const auto before = config::file_text(path);
   if (!before) return answer(false, path + " cannot be read");
-  if (auto kept = write_file(previous_of(path), *before); !kept)
+  if (auto kept = write_beside(path, previous_of(path), *before); !kept)
     return answer(false, kept.error().text());
   if (std::rename(candidate_of(path).c_str(), path.c_str()) != 0)
     return answer(false, fmt::format("{}: {}", path, std::strerror(errno)));

@@ -84,11 +84,14 @@ class State(unittest.TestCase):
         config = self.lab.config()
         config["pools"][0]["backends"][0]["weight"] = 5
         self.one.rewrite(config)
+        self.two.config_path.chmod(0o640)
         self.assertIn("weight: 1", self.two.done("pair", "diff"))
         self.assertIn("weight: 5", self.one.done("pair", "diff"))
         self.assertIn("runs on both boxes", self.one.done("pair", "push", "--reason", "more for mx1"))
         self.agree(lambda box: box.backend("mx1")["weight"])
         self.assertEqual(self.two.backend("mx1")["weight"], 5)
+        for path in (self.two.config_path, self.two.config_path.with_suffix(".json.before-push")):
+            self.assertEqual(path.stat().st_mode & 0o777, 0o640, f"{path} is readable by whom it was")
         self.assertEqual(self.two.done("pair", "diff"), "no difference\n")
         processes.wait_until(lambda: self.two.pair()["same_config"], what="the same file")
 
