@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <charconv>
 #include <iterator>
 #include <unordered_map>
 
 #include "poise/check.h"
+#include "poise/number.h"
 
 namespace poise::config {
 namespace {
@@ -328,11 +328,9 @@ void walk(std::string_view pointer, Step step) {
 
 const Node* child(const Node& node, std::string_view part) {
   if (node.kind == Node::Kind::object) return node.find(part);
-  std::size_t index = 0;
-  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
-  if (node.kind != Node::Kind::array || error != std::errc() || end != part.data() + part.size())
-    return nullptr;
-  return index < node.items.size() ? &node.items[index] : nullptr;
+  const auto index = parse_number<std::size_t>(part);
+  const bool found = node.kind == Node::Kind::array && index && *index < node.items.size();
+  return found ? &node.items[*index] : nullptr;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "config/keys.h"
+#include "poise/number.h"
 
 namespace poise::config {
 namespace {
@@ -114,20 +115,16 @@ Key<Vrrp> virtual_addresses_key() {
       if (!value) continue;
       const std::size_t slash = value->find('/');
       const auto address = Address::from_ip(value->substr(0, slash));
-      unsigned prefix = 0;
-      const std::string digits = slash == value->npos ? "" : value->substr(slash + 1);
-      const bool number = !digits.empty() && digits.size() <= 3 &&
-                          digits.find_first_not_of("0123456789") == std::string::npos;
-      if (number) prefix = static_cast<unsigned>(std::stoul(digits));
-      if (!address || address->is_any() || !number || prefix == 0 || prefix > address->bits()) {
+      const auto prefix = parse_number<std::uint8_t>(
+          slash == value->npos ? std::string_view() : std::string_view(*value).substr(slash + 1));
+      if (!address || address->is_any() || !prefix || *prefix == 0 || *prefix > address->bits()) {
         reader.error(node.items[i],
                      fmt::format("{}: expected an address with the size of its network, like "
                                  "\"192.0.2.10/24\"",
                                  quote(*value)));
         continue;
       }
-      out.virtual_addresses.push_back(
-          {.address = *address, .prefix = static_cast<std::uint8_t>(prefix)});
+      out.virtual_addresses.push_back({.address = *address, .prefix = *prefix});
     }
   };
   key.print = [](const Printer&, const Vrrp& vrrp) {

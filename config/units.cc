@@ -6,6 +6,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "poise/number.h"
+
 namespace poise::config {
 namespace {
 
@@ -246,13 +248,10 @@ Result<Endpoint> parse_endpoint(std::string_view text, std::uint16_t example_por
 }
 
 Result<unsigned> parse_mode(std::string_view text) {
-  unsigned mode = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
-  if (error != std::errc() || end != text.data() + text.size() || text.size() < 3 ||
-      text.size() > 4 || mode > 0777) {
+  const auto mode = parse_number<unsigned>(text, 0777, 8);
+  if (!mode || text.size() < 3 || text.size() > 4)
     return wrong("a mode is three octal digits, like \"0660\"");
-  }
-  return mode;
+  return *mode;
 }
 
 std::string format_mode(unsigned mode) {

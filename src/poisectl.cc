@@ -25,6 +25,7 @@
 #include "ctl/show.h"
 #include "ctl/table.h"
 #include "ctl/top.h"
+#include "poise/number.h"
 
 namespace {
 
@@ -459,14 +460,12 @@ int main(int argc, char** argv) {
   weight->add_option("N", weight_text, "0..256, or \"configured\": as the file says")
       ->required()
       ->check([](const std::string& text) -> std::string {
-        if (text == "configured") return "";
-        const bool digits = !text.empty() && text.size() < 10 &&
-                            text.find_first_not_of("0123456789") == std::string::npos;
-        return digits ? "" : text + " is neither a number nor \"configured\"";
+        if (text == "configured" || poise::parse_number<unsigned>(text)) return "";
+        return text + " is neither a number nor \"configured\"";
       });
   weight->callback([&] {
     Json request{{"command", "weight"}, {"backend", backend}, {"reason", reason}};
-    if (weight_text != "configured") request["weight"] = std::stoul(weight_text);
+    if (const auto given = poise::parse_number<unsigned>(weight_text)) request["weight"] = *given;
     code = ask(session, request, show_said);
   });
 

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
+#include "poise/number.h"
 
 namespace poise::health {
 namespace {
@@ -19,12 +19,12 @@ Result<std::string> unescaped(std::string_view text) {
       out.push_back(kind == 'r' ? '\r' : kind == 'n' ? '\n' : kind == 't' ? '\t' : '\\');
       continue;
     }
-    unsigned byte = 0;
-    const char* const first = text.data() + at + 1;
-    if (kind != 'x' || at + 2 >= text.size() ||
-        std::from_chars(first, first + 2, byte, 16).ptr != first + 2)
+    std::optional<std::uint8_t> byte;
+    if (kind == 'x' && at + 2 < text.size())
+      byte = parse_number<std::uint8_t>(text.substr(at + 1, 2), 0xff, 16);
+    if (!byte)
       return Error{fmt::format("\"{}\"", text), R"(a backslash must begin \r, \n, \t, \\ or \xNN)"};
-    out.push_back(static_cast<char>(byte));
+    out.push_back(static_cast<char>(*byte));
     at += 2;
   }
   return out;

@@ -1,6 +1,6 @@
 #include "loadgen/ledger/id_set.h"
 
-#include <charconv>
+#include "poise/number.h"
 
 namespace poise::loadgen {
 namespace {
@@ -16,10 +16,9 @@ bool IdSet::parse(std::string_view id, Numbered& numbered) {
   const std::string_view digits = id.substr(dash + 1);
   if (digits.empty() || (digits[0] == '0' && digits.size() > 1))
     return false;  // "7" and "07" are two ids
-  const auto [end, failed] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), numbered.number);
-  if (failed != std::errc{} || end != digits.data() + digits.size()) return false;
-  if (numbered.number >> (32 + kBlockBits) != 0) return false;
+  const auto number = poise::parse_number<std::uint64_t>(digits);
+  if (!number || *number >> (32 + kBlockBits) != 0) return false;
+  numbered.number = *number;
   numbered.run = id.substr(0, dash);
   return true;
 }

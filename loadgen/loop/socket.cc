@@ -7,9 +7,10 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <memory>
+
+#include "poise/number.h"
 
 namespace poise::loadgen {
 
@@ -25,12 +26,8 @@ Result<std::vector<Address>> resolve(std::string_view text) {
   };
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return wrong("has no port; write ADDRESS:PORT");
-  const std::string_view port_text = text.substr(colon + 1);
-  std::uint16_t port = 0;
-  const auto [end, failed] =
-      std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
-  if (failed != std::errc{} || end != port_text.data() + port_text.size())
-    return wrong("the port is not 0..65535");
+  const auto port = poise::parse_number<std::uint16_t>(text.substr(colon + 1));
+  if (!port) return wrong("the port is not 0..65535");
   std::string_view host = text.substr(0, colon);
   if (host.empty()) host = "127.0.0.1";
   if (host.find(':') != std::string_view::npos) {
@@ -38,7 +35,7 @@ Result<std::vector<Address>> resolve(std::string_view text) {
       return wrong("write an IPv6 address as [ADDRESS]:PORT");
     host = host.substr(1, host.size() - 2);
   }
-  if (const auto literal = Address::from_ip(host, port)) return std::vector<Address>{*literal};
+  if (const auto literal = Address::from_ip(host, *port)) return std::vector<Address>{*literal};
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
@@ -50,7 +47,7 @@ Result<std::vector<Address>> resolve(std::string_view text) {
     sockaddr_storage storage{};
     std::memcpy(&storage, one->ai_addr, one->ai_addrlen);
     addresses.push_back(Address::from_sockaddr(storage));
-    addresses.back().port = port;
+    addresses.back().port = *port;
   }
   return addresses;
 }

@@ -2,7 +2,7 @@
 
 #include <strings.h>
 
-#include <charconv>
+#include "poise/number.h"
 
 namespace poise::loadgen {
 
@@ -23,11 +23,8 @@ std::string_view take_word(std::string_view& line) {
 }
 
 std::optional<std::uint64_t> parse_number(std::string_view text) {
-  std::uint64_t number = 0;
-  if (text.empty() || text.size() > 18 || text[0] < '0' || text[0] > '9') return std::nullopt;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (failed != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return number;
+  if (text.size() > 18) return std::nullopt;
+  return poise::parse_number<std::uint64_t>(text);
 }
 
 std::optional<std::string> decode_base64(std::string_view text) {

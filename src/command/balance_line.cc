@@ -6,13 +6,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <optional>
 #include <string_view>
 #include <utility>
 
 #include "config/json_text.h"
 #include "poise/address.h"
+#include "poise/number.h"
 
 namespace poise {
 namespace {
@@ -20,13 +20,6 @@ namespace {
 using config::json_text;
 
 constexpr unsigned kSecondsMax = 86400 * 24;
-
-std::optional<unsigned> number(std::string_view text, unsigned max) {
-  unsigned value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value > max) return std::nullopt;
-  return value;
-}
 
 Error wrong(const std::string& what, std::string why) {
   return {what, std::move(why)};
@@ -58,7 +51,7 @@ Result<BalanceChannel> parse_channel(const std::string& text, unsigned port) {
     channel.port = *given;
   }
   if (colon == std::string::npos) return channel;
-  const auto most = number(rest.substr(colon + 1), BalanceLine::kMaxcMax);
+  const auto most = parse_number<unsigned>(rest.substr(colon + 1), BalanceLine::kMaxcMax);
   if (!most) return wrong(text, fmt::format("{} is no number of sessions", rest.substr(colon + 1)));
   channel.sessions_max = *most;
   return channel;
@@ -113,13 +106,13 @@ Result<std::size_t> parse_options(const std::vector<std::string>& arguments, Bal
         line.source = optarg;
         break;
       case 't':
-        if (const auto time = number(optarg, kSecondsMax); time && *time > 0)
+        if (const auto time = parse_number<unsigned>(optarg, kSecondsMax); time && *time > 0)
           line.connect_seconds = *time;
         else
           return wrong(std::string("-t ") + optarg, "is not a number of seconds");
         break;
       case 'T':
-        line.idle_seconds = number(optarg, kSecondsMax);
+        line.idle_seconds = parse_number<unsigned>(optarg, kSecondsMax);
         if (!line.idle_seconds)
           return wrong(std::string("-T ") + optarg, "is not a number of seconds");
         break;
@@ -160,7 +153,7 @@ Result<std::size_t> parse_options(const std::vector<std::string>& arguments, Bal
 }  // namespace
 
 std::optional<unsigned> balance_port(const std::string& text) {
-  if (const auto port = number(text, 65535)) return *port > 0 ? port : std::nullopt;
+  if (const auto port = parse_number<unsigned>(text, 65535)) return *port > 0 ? port : std::nullopt;
   servent storage{};
   servent* found = nullptr;
   std::array<char, 4096> memory;

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <optional>
 #include <sstream>
 #include <string_view>
 
 #include "poise/address.h"
+#include "poise/number.h"
 
 namespace poise {
 
@@ -64,12 +64,10 @@ constexpr const char* kHelp =
 
 constexpr const char* kSyntax = "syntax error\n";
 
-std::optional<std::size_t> number(const std::string& text, std::size_t below) {
-  std::size_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value >= below)
-    return std::nullopt;
-  return value;
+/// The place of a group or channel of which there are `count`.
+std::optional<std::size_t> place_in(std::size_t count, const std::string& text) {
+  const auto place = parse_number<std::size_t>(text);
+  return place && *place < count ? place : std::nullopt;
 }
 
 std::uint64_t grown(std::uint64_t now, std::uint64_t from, std::uint64_t carried) {
@@ -159,9 +157,9 @@ std::string BalanceShell::table(const Commands& commands) const {
 
 std::string BalanceShell::mrtg(const Turn& turn, bool bytes) const {
   if (turn.words.size() != 3) return kSyntax;
-  const auto group = number(turn.words[1], line_.groups.size());
+  const auto group = place_in(line_.groups.size(), turn.words[1]);
   if (!group) return "unknown group\n";
-  const auto channel = number(turn.words[2], line_.groups[*group].channels.size());
+  const auto channel = place_in(line_.groups[*group].channels.size(), turn.words[2]);
   if (!channel) return "unknown channel\n";
   const Counts counts = shown(turn.commands.backends(), {*group, *channel}).counts;
   // Four lines: two figures, the uptime, a name.
@@ -190,7 +188,7 @@ void BalanceShell::change(Turn turn, BalanceLine next, std::string done) {
 void BalanceShell::switch_channel(Turn turn, bool enable) {
   if (turn.words.size() != 2) return turn.say(kSyntax);
   const auto& channels = line_.groups[turn.group()].channels;
-  const auto channel = number(turn.words[1], channels.size());
+  const auto channel = place_in(channels.size(), turn.words[1]);
   if (!channel) return turn.say(fmt::format("no such channel {}\n", turn.words[1]));
   const char* const state = enable ? "enabled" : "disabled";
   const auto views = turn.commands.backends();
@@ -223,7 +221,7 @@ void BalanceShell::create(Turn turn) {
 void BalanceShell::assign(Turn turn) {
   if (turn.words.size() != 4) return turn.say(kSyntax);
   const auto& channels = line_.groups[turn.group()].channels;
-  const auto channel = number(turn.words[1], channels.size());
+  const auto channel = place_in(channels.size(), turn.words[1]);
   if (!channel) return turn.say("unknown channel\n");
   const Place place{turn.group(), *channel};
   const auto views = turn.commands.backends();
@@ -251,19 +249,19 @@ void BalanceShell::assign(Turn turn) {
 
 void BalanceShell::limit(Turn turn) {
   if (turn.words.size() != 3) return turn.say(kSyntax);
-  const auto channel = number(turn.words[1], line_.groups[turn.group()].channels.size());
+  const auto channel = place_in(line_.groups[turn.group()].channels.size(), turn.words[1]);
   if (!channel) return turn.say("unknown channel\n");
-  const auto most = number(turn.words[2], BalanceLine::kMaxcMax + 1);
+  const auto most = parse_number<unsigned>(turn.words[2], BalanceLine::kMaxcMax);
   if (!most) return turn.say(kSyntax);
   BalanceLine next = line_;
-  next.groups[turn.group()].channels[*channel].sessions_max = static_cast<unsigned>(*most);
+  next.groups[turn.group()].channels[*channel].sessions_max = *most;
   change(std::move(turn), std::move(next),
          fmt::format("maxc of channel {} changed to {}\n", *channel, *most));
 }
 
 void BalanceShell::reset(Turn turn) {
   if (turn.words.size() != 2) return turn.say(kSyntax);
-  const auto channel = number(turn.words[1], line_.groups[turn.group()].channels.size());
+  const auto channel = place_in(line_.groups[turn.group()].channels.size(), turn.words[1]);
   if (!channel) return turn.say(fmt::format("no such channel {}\n", turn.words[1]));
   const Place place{turn.group(), *channel};
   since_[place] = {.from = counted(turn.commands.backends(), place), .carried = {}};
@@ -307,7 +305,7 @@ void BalanceShell::run(Commands& commands, const std::string& input, const Asker
     return turn.say(mrtg(turn, word == "mrtg-bytes"));
   if (word == "group") {
     if (turn.words.size() != 2) return turn.say(kSyntax);
-    const auto group = number(turn.words[1], BalanceLine::kGroupsMax);
+    const auto group = place_in(BalanceLine::kGroupsMax, turn.words[1]);
     if (!group) return turn.say("value out of range\n");
     return turn.answer(
         {.text = "", .group = static_cast<unsigned>(*group), .then = Reply::Then::go_on});

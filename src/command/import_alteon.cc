@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 #include <set>
@@ -15,18 +14,12 @@
 #include "command/balance_line.h"
 #include "config/json_text.h"
 #include "poise/address.h"
+#include "poise/number.h"
 
 namespace poise {
 namespace {
 
 using config::json_text;
-
-std::optional<unsigned> number(const std::string& text) {
-  unsigned value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 struct Real {
   unsigned line = 0;
@@ -226,7 +219,7 @@ class Reader {
 
   /// The number after a command; anything else is left out aloud.
   std::optional<unsigned> figure(const std::vector<std::string>& words) {
-    const auto value = words.size() > 1 ? number(words[1]) : std::nullopt;
+    const auto value = words.size() > 1 ? parse_number<unsigned>(words[1]) : std::nullopt;
     if (!value) leave(words, "not a number");
     return value;
   }

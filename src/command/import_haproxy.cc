@@ -16,6 +16,7 @@
 #include "config/json_text.h"
 #include "config/units.h"
 #include "poise/address.h"
+#include "poise/number.h"
 
 namespace poise {
 namespace {
@@ -85,13 +86,6 @@ std::optional<milliseconds> duration(const std::string& text) {
                                     {"d", 86'400'000}})
     if (unit == name) return milliseconds(value * scale);
   return std::nullopt;
-}
-
-std::optional<unsigned> number(const std::string& text) {
-  unsigned value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 /// What has no meaning here because it is always so, by the option's name.
@@ -240,7 +234,7 @@ class Reader {
     } else if (word == "hash-type") {
       out.consistent = second() == "consistent";
     } else if (word == "maxconn") {
-      if (!(out.sessions_max = number(second()))) no("not a number");
+      if (!(out.sessions_max = parse_number<unsigned>(second()))) no("not a number");
     } else if (word == "default_backend") {
       out.default_backend = second();
     } else if (word == "default-server") {
@@ -293,7 +287,8 @@ class Reader {
           scale = size.back() == 'k' ? 1024 : 1024 * 1024;
           size.pop_back();
         }
-        if (const auto entries = number(size); entries && *entries <= 10'000'000 / scale)
+        if (const auto entries = parse_number<unsigned>(size);
+            entries && *entries <= 10'000'000 / scale)
           out.sticky_entries = *entries * scale;
       } else if (words[i] == "expire") {
         out.sticky_ttl = duration(words[i + 1]);
@@ -396,7 +391,7 @@ class Reader {
   }
 
   static std::optional<unsigned> port_of(const std::string& text) {
-    const auto port = number(text);
+    const auto port = parse_number<unsigned>(text);
     return port && *port > 0 && *port < 65536 ? port : std::nullopt;
   }
 
@@ -524,7 +519,7 @@ class Reader {
         return i + 1 < words.size() ? words[++i] : none;
       };
       if (word == "weight" || word == "maxconn") {
-        const auto figure = number(value());
+        const auto figure = parse_number<unsigned>(value());
         if (!figure)
           leave(line, word + " is not a number");
         else
@@ -548,7 +543,7 @@ class Reader {
                                                  : "down_interval",
                            json_text(config::format_duration(*time)));
       } else if (word == "rise" || word == "fall") {
-        if (const auto figure = number(value()))
+        if (const auto figure = parse_number<unsigned>(value()))
           pool.keys.set_in("probe", word, std::to_string(*figure));
       } else if (word == "send-proxy" || word == "send-proxy-v2") {
         pool.keys.set_text("send_proxy", word == "send-proxy" ? "v1" : "v2");

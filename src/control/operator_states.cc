@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <string_view>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "config/units.h"
 #include "net/fd.h"
 #include "net/replace_file.h"
+#include "poise/number.h"
 
 namespace poise::control {
 namespace {
@@ -41,11 +41,10 @@ std::optional<std::string> unescaped(std::string_view text) {
       out += text[at];
       continue;
     }
-    unsigned byte = 0;
     if (at + 2 >= text.size()) return std::nullopt;
-    const auto [end, error] = std::from_chars(&text[at + 1], &text[at + 1] + 2, byte, 16);
-    if (error != std::errc{} || end != &text[at + 1] + 2) return std::nullopt;
-    out += static_cast<char>(byte);
+    const auto byte = parse_number<std::uint8_t>(text.substr(at + 1, 2), 0xff, 16);
+    if (!byte) return std::nullopt;
+    out += static_cast<char>(*byte);
     at += 2;
   }
   return out;
@@ -59,14 +58,6 @@ std::vector<std::string_view> split(std::string_view text, char by) {
     if (end == std::string_view::npos) return parts;
     text.remove_prefix(end + 1);
   }
-}
-
-template <class Number>
-std::optional<Number> number(std::string_view text) {
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 WallTime at_second(std::int64_t seconds) {
@@ -83,14 +74,14 @@ std::optional<std::pair<std::string, OperatorStates::State>> parse(std::string_v
   if (fields.size() != 7) return std::nullopt;
   OperatorStates::State state;
   const auto admin = std::find(kAdminNames.begin(), kAdminNames.end(), fields[1]);
-  const auto since = number<std::int64_t>(fields[2]);
+  const auto since = parse_number<std::int64_t>(fields[2]);
   const auto name = unescaped(fields[0]), user = unescaped(fields[3]),
              reason = unescaped(fields[4]);
-  const auto configured = number<unsigned>(fields[6]);
+  const auto configured = parse_number<unsigned>(fields[6]);
   if (admin == kAdminNames.end() || !since || !name || !user || !reason || !configured)
     return std::nullopt;
   if (fields[5] != "-") {
-    state.weight = number<unsigned>(fields[5]);
+    state.weight = parse_number<unsigned>(fields[5]);
     if (!state.weight) return std::nullopt;
   }
   state.admin.admin = static_cast<Admin>(admin - kAdminNames.begin());
@@ -108,7 +99,7 @@ constexpr std::string_view kBanned = "banned";
 std::optional<Ban> parse_ban(const std::vector<std::string_view>& fields) {
   if (fields.size() != 6) return std::nullopt;
   const auto network = config::parse_network(fields[0]);
-  const auto since = number<std::int64_t>(fields[2]);
+  const auto since = parse_number<std::int64_t>(fields[2]);
   const auto user = unescaped(fields[3]), reason = unescaped(fields[4]);
   if (!network || !since || !user || !reason) return std::nullopt;
   Ban ban{.network = *network,
@@ -117,7 +108,7 @@ std::optional<Ban> parse_ban(const std::vector<std::string_view>& fields) {
           .reason = *reason,
           .user = *user};
   if (fields[5] == "-") return ban;
-  const auto until = number<std::int64_t>(fields[5]);
+  const auto until = parse_number<std::int64_t>(fields[5]);
   if (!until) return std::nullopt;
   ban.until = at_second(*until);
   return ban;

@@ -14,6 +14,7 @@
 #include "config/load.h"
 #include "control/commands.h"
 #include "net/replace_file.h"
+#include "poise/number.h"
 
 /// The commands about the pair, and what its other box asks.
 namespace poise::control {
@@ -235,9 +236,7 @@ void Commands::pair_diff(std::function<void(Result<PairDifference>)> answer) {
     const std::string peer = ground_.config.pair->peer().name;
     const std::size_t line = said->find('\n');
     const std::size_t size =
-        line != said->npos && line > 0 && line < 9 && said->find_first_not_of("0123456789") == line
-            ? std::stoul(said->substr(0, line))
-            : said->size();
+        parse_number<std::size_t>(std::string_view(*said).substr(0, line)).value_or(said->size());
     if (size > said->size() - line - 1) return answer(Error{"", peer + " answers nonsense"});
     // As this box would read it: what is each node's own is no difference.
     config::LoadOptions options;

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstring>
 #include <optional>
 
 #include "poise/check.h"
+#include "poise/number.h"
 
 namespace poise::mail {
 namespace {
@@ -94,11 +94,9 @@ std::optional<Address> v1_address(int family, std::string_view ip, std::string_v
   ip.copy(text, sizeof text);
   char bytes[16];
   if (inet_pton(family, text, bytes) != 1) return std::nullopt;
-  std::uint16_t number = 0;
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-  if (error != std::errc() || end != port.data() + port.size()) return std::nullopt;
-  if (port.size() > 1 && port[0] == '0') return std::nullopt;
-  return to_address(family, bytes, number);
+  const auto number = parse_number<std::uint16_t>(port);
+  if (!number || (port.size() > 1 && port[0] == '0')) return std::nullopt;
+  return to_address(family, bytes, *number);
 }
 
 /// Section 2.1: PROXY TCP4 source destination port port, or PROXY UNKNOWN and whatever.
