@@ -46,13 +46,6 @@ struct Draft {
   [[nodiscard]] std::string text() const;
 };
 
-/// What an importer made of somebody else's configuration.
-struct Imported {
-  Draft draft;
-  /// What could not be carried over, or means something else here; each with its place.
-  std::vector<std::string> left_out;
-};
-
 /// What is usually spoken on a port; tcp when nothing of ours is.
 std::string_view protocol_of_port(unsigned port);
 

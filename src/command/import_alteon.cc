@@ -54,9 +54,9 @@ struct Virtual {
 
 /// Reads a dump line by line. A path ("/c/slb/real 1/rip 10.0.0.1") sets where one is, and may end
 /// with a command; lines without a slash are commands there.
-class Reader {
+class Reader : Importer {
  public:
-  explicit Reader(std::string_view file) : file_(file) {}
+  using Importer::Importer;
 
   Result<Imported> read(std::string_view text) {
     std::istringstream in{std::string(text)};
@@ -70,19 +70,13 @@ class Reader {
     for (const auto& [index, each] : reals_)
       if (!used_reals_.contains(index))
         leave(each.line, fmt::format("real {}: no service uses it", index));
-    if (out_.draft.services.empty())
-      return Error{std::string(file_), "no virtual service in it that is enabled and has servers"};
-    std::stable_sort(left_.begin(), left_.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (auto& [at, what] : left_)
-      out_.left_out.push_back(fmt::format("{}:{}: {}", file_, at, what));
-    return std::move(out_);
+    return finish("no virtual service in it that is enabled and has servers");
   }
 
  private:
-  void leave(unsigned line, std::string what) { left_.emplace_back(line, std::move(what)); }
+  using Importer::leave;
   void leave(const std::vector<std::string>& words, std::string_view why) {
-    leave(line_, fmt::format("{}: {}", fmt::join(words, " "), why));
+    leave(line_, words, why);
   }
 
   /// Blanks part words, "..." holds them together.
@@ -339,7 +333,7 @@ class Reader {
       service.set_text("protocol", protocol_of_port(each.port));
       service.set_text("pool", pool);
       if (idle > 0) service.set_in("timeouts", "idle", json_text(fmt::format("{}m", idle)));
-      out_.draft.services.push_back(std::move(service));
+      draft_.services.push_back(std::move(service));
     }
   }
 
@@ -381,9 +375,7 @@ class Reader {
     pool.keys.set_text("name", name);
     pool.keys.set_text("scheduler", scheduler_of(group));
     if (service.sticky) {
-      pool.keys.set_in("sticky", "by", "\"source\"");
-      pool.keys.set_in("sticky", "prefix_v4", "32");
-      pool.keys.set_in("sticky", "prefix_v6", "128");
+      stick_to_source(pool);
       if (service.sticky_minutes && *service.sticky_minutes > 0)
         pool.keys.set_in("sticky", "ttl", json_text(fmt::format("{}m", *service.sticky_minutes)));
     }
@@ -418,7 +410,7 @@ class Reader {
         add_real(who, port, 1, pool, names, inside, idle);
     }
     if (pool.backends.empty()) return "";
-    out_.draft.pools.push_back(std::move(pool));
+    draft_.pools.push_back(std::move(pool));
     return name;
   }
 
@@ -459,9 +451,6 @@ class Reader {
 
   enum class Where { elsewhere, slb, real, group, virt, service };
 
-  std::string_view file_;
-  Imported out_;
-  std::vector<std::pair<unsigned, std::string>> left_;  ///< line, what
   unsigned line_ = 0;
   Where where_ = Where::elsewhere;
   bool slb_ = false;
@@ -473,7 +462,6 @@ class Reader {
   std::map<std::string, Group> groups_;
   std::map<std::string, Virtual> virtuals_;
   std::set<std::string> menus_, used_reals_;
-  std::vector<std::string> service_names_, pool_names_;
 };
 
 }  // namespace

@@ -122,9 +122,9 @@ struct Settings {
   bool sticky = false, allbackups = false;
 };
 
-class Reader {
+class Reader : Importer {
  public:
-  explicit Reader(std::string_view file) : file_(file) {}
+  using Importer::Importer;
 
   Result<Imported> read(std::string_view text) {
     if (auto parted = part(text); !parted) return parted.error();
@@ -136,21 +136,12 @@ class Reader {
     for (const auto& [name, section] : backends_)
       if (!used_.contains(name))
         leave(section->number, "backend " + name + ": no frontend uses it");
-    if (out_.draft.services.empty())
-      return Error{std::string(file_),
-                   "no TCP service in it: a listen or a frontend with bind, servers and mode tcp"};
-    std::stable_sort(left_.begin(), left_.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (auto& [line, text_of] : left_)
-      out_.left_out.push_back(fmt::format("{}:{}: {}", file_, line, text_of));
-    return std::move(out_);
+    return finish("no TCP service in it: a listen or a frontend with bind, servers and mode tcp");
   }
 
  private:
-  void leave(unsigned line, std::string what) { left_.emplace_back(line, std::move(what)); }
-  void leave(const Line& line, std::string_view why) {
-    leave(line.number, fmt::format("{}: {}", fmt::join(line.words, " "), why));
-  }
+  using Importer::leave;
+  void leave(const Line& line, std::string_view why) { leave(line.number, line.words, why); }
 
   Result<void> part(std::string_view text) {
     static const std::set<std::string> kinds{
@@ -421,7 +412,7 @@ class Reader {
     add_timeouts(service, at_front, settings);
     if (at_front.sessions_max && *at_front.sessions_max > 0)
       service.set_in("limits", "sessions", std::to_string(*at_front.sessions_max));
-    out_.draft.services.push_back(std::move(service));
+    draft_.services.push_back(std::move(service));
   }
 
   static void add_timeouts(Members& service, const Settings& front, const Settings& back) {
@@ -465,9 +456,7 @@ class Reader {
     }
     pool.keys.set_text("scheduler", scheduler);
     if (settings.sticky) {
-      pool.keys.set_in("sticky", "by", "\"source\"");
-      pool.keys.set_in("sticky", "prefix_v4", "32");
-      pool.keys.set_in("sticky", "prefix_v6", "128");
+      stick_to_source(pool);
       if (settings.sticky_ttl)
         pool.keys.set_in("sticky", "ttl", json_text(config::format_duration(*settings.sticky_ttl)));
       if (settings.sticky_entries)
@@ -487,7 +476,7 @@ class Reader {
       leave(section.number,
             fmt::format("{} backup servers: there one after the other, here they share the work",
                         backups));
-    out_.draft.pools.push_back(std::move(pool));
+    draft_.pools.push_back(std::move(pool));
     pools_[&section] = name;
     return name;
   }
@@ -571,9 +560,6 @@ class Reader {
     return all.contains(word);
   }
 
-  std::string_view file_;
-  Imported out_;
-  std::vector<std::pair<unsigned, std::string>> left_;  ///< line, what
   std::vector<Section> sections_;
   std::map<std::string, const Section*> defaults_, backends_;
   std::map<const Section*, const Section*> took_;  ///< the defaults of each section
@@ -581,7 +567,6 @@ class Reader {
   std::set<const Line*> said_;
   std::set<std::string> used_;
   std::map<const Section*, std::string> pools_;
-  std::vector<std::string> service_names_, pool_names_;
 };
 
 }  // namespace

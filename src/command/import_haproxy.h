@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "command/draft.h"
+#include "command/importer.h"
 #include "poise/result.h"
 
 namespace poise {
