@@ -88,6 +88,12 @@ std::optional<milliseconds> duration(const std::string& text) {
   return std::nullopt;
 }
 
+/// An address without haproxy's "ipv4@" or "ipv6@", which it says by itself.
+std::string without_family(std::string text) {
+  if (text.starts_with("ipv4@") || text.starts_with("ipv6@")) text.erase(0, 5);
+  return text;
+}
+
 /// What has no meaning here because it is always so, by the option's name.
 bool always_so(const std::string& option) {
   static const std::set<std::string> all{"tcplog",
@@ -368,9 +374,7 @@ class Reader : Importer {
                    fmt::format("{}: expected ADDRESS:PORT; ranges of ports and unix sockets have "
                                "no counterpart",
                                text));
-    std::string host = text.substr(0, colon);
-    for (const char* family : {"ipv4@", "ipv6@"})
-      if (host.rfind(family, 0) == 0) host.erase(0, 5);
+    std::string host = without_family(text.substr(0, colon));
     if (host.empty() || host == "*") host = "0.0.0.0";
     if (host == "::" || host == "[::]") host = "[::]";
     const auto address =
@@ -484,9 +488,7 @@ class Reader : Importer {
   void add_server(const Line& line, const Settings& settings, unsigned port, Draft::Pool& pool,
                   std::vector<std::string>& names, unsigned& backups) {
     if (line.words.size() < 3) return leave(line, "a server has a name and an address");
-    std::string host = line.words[2];
-    for (const char* family : {"ipv4@", "ipv6@"})
-      if (host.rfind(family, 0) == 0) host.erase(0, 5);
+    std::string host = without_family(line.words[2]);
     // A bare IPv6 address has no port that could be told from it.
     if (const auto bare = Address::from_ip(host); bare && bare->family == AF_INET6) {
       host = fmt::format("[{}]:{}", host, port);

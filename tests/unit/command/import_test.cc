@@ -51,7 +51,7 @@ defaults
     retries 3
 
 frontend smtp-in
-    bind 192.0.2.1:25,[2001:db8::1]:25
+    bind 192.0.2.1:25,ipv6@[2001:db8::1]:25
     maxconn 5000
     default_backend mx
 
@@ -71,7 +71,7 @@ listen imap
     stick-table type ip size 200k expire 12h
     stick on src
     timeout client-fin 30s
-    server box1 10.0.1.11 check
+    server box1 ipv4@10.0.1.11 check
     server box2 10.0.1.12:1143 check port 8143
 
 listen https-admin
