@@ -117,45 +117,22 @@ void ImapClientDialogue::on_tagged(std::string_view result, ClientWire& wire) {
 }
 
 bool ImapClientDialogue::perform(const Action& action, ClientWire& wire) {
-  switch (action.verb) {
-    case Action::Verb::select:
-      ask(Command::select, "SELECT INBOX", wire);
-      return true;
-    case Action::Verb::status:
-      ask(Command::status, "STATUS INBOX (MESSAGES UNSEEN)", wire);
-      return true;
-    case Action::Verb::search:
-      ask(Command::search, "SEARCH UNSEEN", wire);
-      return true;
-    case Action::Verb::fetch:
-      if (exists_ == 0) return false;
-      ask(Command::fetch, fmt::format("FETCH {} BODY.PEEK[]", cursor_++ % exists_ + 1), wire);
-      return true;
-    case Action::Verb::append:
-      header_.clear();
-      id_ = messages_.next(header_, {});
-      ask(Command::append,
-          fmt::format("APPEND INBOX {{{}}}", header_.size() + messages_.plain_body(id_).size()),
-          wire);
-      return true;
-    case Action::Verb::idle:
-      idle_ = action.time;
-      ask(Command::idle, "IDLE", wire);
-      return true;
-    case Action::Verb::noop:
-      ask(Command::noop, "NOOP", wire);
-      return true;
-    case Action::Verb::wait:
-    case Action::Verb::message:
-    case Action::Verb::rset:
-    case Action::Verb::stat:
-    case Action::Verb::list:
-    case Action::Verb::uidl:
-    case Action::Verb::retr:
-    case Action::Verb::dele:
-      break;  // other protocols': add_action refuses them
+  if (action.verb == Action::Verb::fetch) {
+    if (exists_ == 0) return false;
+    ask(Command::fetch, fmt::format("FETCH {} BODY.PEEK[]", cursor_++ % exists_ + 1), wire);
+  } else if (action.verb == Action::Verb::append) {
+    header_.clear();
+    id_ = messages_.next(header_, {});
+    ask(Command::append,
+        fmt::format("APPEND INBOX {{{}}}", header_.size() + messages_.plain_body(id_).size()),
+        wire);
+  } else if (action.verb == Action::Verb::idle) {
+    idle_ = action.time;
+    ask(Command::idle, "IDLE", wire);
+  } else {
+    return false;
   }
-  return false;
+  return true;
 }
 
 }  // namespace poise::loadgen

@@ -1,6 +1,28 @@
 #include "loadgen/client/line_dialogue.h"
 
+#include <algorithm>
+#include <array>
+
 namespace poise::loadgen {
+namespace {
+
+using Verb = Action::Verb;
+
+/// What is said the same each time; whose protocol knows it add_action has checked.
+struct Plain {
+  Verb verb;
+  Command command;
+  std::string_view line;
+};
+constexpr std::array kPlain{Plain{Verb::select, Command::select, "SELECT INBOX"},
+                            Plain{Verb::status, Command::status, "STATUS INBOX (MESSAGES UNSEEN)"},
+                            Plain{Verb::search, Command::search, "SEARCH UNSEEN"},
+                            Plain{Verb::stat, Command::stat, "STAT"},
+                            Plain{Verb::list, Command::list, "LIST"},
+                            Plain{Verb::uidl, Command::uidl, "UIDL"},
+                            Plain{Verb::noop, Command::noop, "NOOP"}};
+
+}  // namespace
 
 void LineClientDialogue::receive(std::string_view bytes, ClientWire& wire) {
   while (state_ != State::done && state_ != State::failed) {
@@ -43,8 +65,8 @@ void LineClientDialogue::resume(ClientWire& wire) {
 void LineClientDialogue::next_action(ClientWire& wire) {
   while (next_ < script_.actions.size()) {
     const Action& action = script_.actions[next_++];
-    if (action.verb != Action::Verb::wait) {
-      if (perform(action, wire)) return;
+    if (action.verb != Verb::wait) {
+      if (say_plain(action, wire) || perform(action, wire)) return;
     } else if (action.time > 0) {
       waiting_ = true;
       wire.wait = action.time;
@@ -52,6 +74,15 @@ void LineClientDialogue::next_action(ClientWire& wire) {
     }
   }
   say_goodbye(wire);
+}
+
+bool LineClientDialogue::say_plain(const Action& action, ClientWire& wire) {
+  const auto plain = std::find_if(kPlain.begin(), kPlain.end(), [&action](const Plain& each) {
+    return each.verb == action.verb;
+  });
+  if (plain == kPlain.end()) return false;
+  ask(plain->command, plain->line, wire);
+  return true;
 }
 
 void LineClientDialogue::ask(Command command, std::string_view line, ClientWire& wire) {

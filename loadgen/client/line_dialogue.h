@@ -34,8 +34,9 @@ class LineClientDialogue : public ClientDialogue {
   /// when its end has not come yet.
   virtual bool take_body(std::string_view&, ClientWire&) { return true; }
   virtual void say_login(ClientWire& wire) = 0;
-  /// False when there is nothing to be asked: the next action then.
-  virtual bool perform(const Action& action, ClientWire& wire) = 0;
+  /// An action that is not said the same each time. False when there is nothing to be asked: the
+  /// next action then.
+  virtual bool perform(const Action&, ClientWire&) { return false; }
   /// What stands before each command.
   virtual std::string prefix() { return {}; }
 
@@ -59,6 +60,8 @@ class LineClientDialogue : public ClientDialogue {
   bool waiting_ = false;                 ///< between two commands: nothing is asked
 
  private:
+  bool say_plain(const Action& action, ClientWire& wire);
+
   const Words words_;
   mail::LineReader lines_;
   std::size_t next_ = 0;  ///< of the script's actions

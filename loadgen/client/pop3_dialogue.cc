@@ -72,40 +72,15 @@ bool Pop3ClientDialogue::pick() {
 }
 
 bool Pop3ClientDialogue::perform(const Action& action, ClientWire& wire) {
-  switch (action.verb) {
-    case Action::Verb::stat:
-      ask(Command::stat, "STAT", wire);
-      return true;
-    case Action::Verb::list:
-      ask(Command::list, "LIST", wire);
-      return true;
-    case Action::Verb::uidl:
-      ask(Command::uidl, "UIDL", wire);
-      return true;
-    case Action::Verb::retr:
-      if (!pick()) return false;
-      ask(Command::retr, fmt::format("RETR {}", picked_), wire);
-      return true;
-    case Action::Verb::dele:
-      if (picked_ == 0) return false;
-      deleted_.push_back(picked_);
-      ask(Command::dele, fmt::format("DELE {}", std::exchange(picked_, 0)), wire);
-      return true;
-    case Action::Verb::noop:
-      ask(Command::noop, "NOOP", wire);
-      return true;
-    case Action::Verb::wait:
-    case Action::Verb::message:
-    case Action::Verb::rset:
-    case Action::Verb::select:
-    case Action::Verb::status:
-    case Action::Verb::search:
-    case Action::Verb::fetch:
-    case Action::Verb::append:
-    case Action::Verb::idle:
-      break;  // other protocols': add_action refuses them
+  if (action.verb == Action::Verb::retr) {
+    if (!pick()) return false;
+    ask(Command::retr, fmt::format("RETR {}", picked_), wire);
+    return true;
   }
-  return false;
+  if (action.verb != Action::Verb::dele || picked_ == 0) return false;
+  deleted_.push_back(picked_);
+  ask(Command::dele, fmt::format("DELE {}", std::exchange(picked_, 0)), wire);
+  return true;
 }
 
 }  // namespace poise::loadgen

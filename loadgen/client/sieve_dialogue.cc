@@ -57,10 +57,4 @@ void SieveClientDialogue::say_login(ClientWire& wire) {
       wire);
 }
 
-bool SieveClientDialogue::perform(const Action& action, ClientWire& wire) {
-  if (action.verb != Action::Verb::noop) return false;  // others': add_action refuses them
-  ask(Command::noop, "NOOP", wire);
-  return true;
-}
-
 }  // namespace poise::loadgen

@@ -21,7 +21,6 @@ class SieveClientDialogue : public LineClientDialogue {
   void on_line(std::string_view line, ClientWire& wire) override;
   void on_ok(ClientWire& wire);
   void say_login(ClientWire& wire) override;
-  bool perform(const Action& action, ClientWire& wire) override;
 };
 
 }  // namespace poise::loadgen

@@ -1,5 +1,6 @@
 // The client's dialogues: with our own servers in any pieces, and with servers that refuse, break
 // off or talk nonsense.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <random>
@@ -187,6 +188,40 @@ TEST(Client, waits_for_the_whole_greeting_before_it_speaks) {
   EXPECT_EQ(client.say("220-mx1 wait\r\n"), "");
   EXPECT_EQ(client.dialogue->state(), State::greeting);
   EXPECT_EQ(client.say("220 mx1 go\r\n"), "EHLO poise-load.test\r\n");
+}
+
+TEST(Client, says_each_command_of_its_script) {
+  struct Case {
+    Protocol protocol;
+    std::vector<std::string_view> actions, says;
+  };
+  for (const Case& c :
+       {Case{Protocol::imap,
+             {"select", "status", "search", "noop"},
+             {"SELECT INBOX", "STATUS INBOX (MESSAGES UNSEEN)", "SEARCH UNSEEN", "NOOP", "LOGOUT"}},
+        Case{Protocol::pop3,
+             {"stat", "list", "uidl", "noop"},
+             {"USER user", "PASS secret", "STAT", "LIST", "UIDL", "NOOP", "QUIT"}},
+        Case{Protocol::managesieve, {"noop"}, {"NOOP", "LOGOUT"}}}) {
+    Script script = script_for(c.protocol);
+    script.actions.clear();
+    for (const std::string_view action : c.actions)
+      ASSERT_TRUE(add_action(c.protocol, action, script.actions)) << action;
+    ClientUnderTest client(script);
+    const bool imap = c.protocol == Protocol::imap, pop3 = c.protocol == Protocol::pop3;
+    std::string said = client.say(imap ? "* OK a\r\n" : pop3 ? "+OK a\r\n" : "OK\r\n");
+    unsigned tag = 0;
+    if (imap) said = client.say(fmt::format("a{} OK\r\n", ++tag));  // to LOGIN
+    for (const std::string_view line : c.says) {
+      EXPECT_EQ(said, imap ? fmt::format("a{} {}\r\n", ++tag, line) : fmt::format("{}\r\n", line));
+      const bool listed = line == "LIST" || line == "UIDL";
+      said = client.say(imap     ? fmt::format("a{} OK\r\n", tag)
+                        : listed ? "+OK\r\n.\r\n"
+                        : pop3   ? "+OK\r\n"
+                                 : "OK\r\n");
+    }
+    EXPECT_EQ(client.dialogue->state(), State::done) << name_of(c.protocol);
+  }
 }
 
 TEST(Client, ids_are_unique_and_name_their_run) {
