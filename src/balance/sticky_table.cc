@@ -84,15 +84,20 @@ void StickyTable::renew(Shard& shard, std::uint32_t index, Tick now) const {
   note(shard, shard.map[index].source);
 }
 
-void StickyTable::put(Shard& shard, const Address& source, BackendId backend, Tick now) {
-  drop_outlived(shard, now, kOutlivedPerInsert);
+/// For a source that has none; false: no memory for it.
+bool StickyTable::add(Shard& shard, const Address& source, const Value& value) {
   if (shard.map.full()) drop(shard, shard.map.oldest());
   const std::uint32_t index = shard.map.add(source);
-  if (index == shard.map.kNone) return;
-  shard.map[index].value = {backend, now};
-  note(shard, source);
-  entries_of_[backend.value].fetch_add(1, std::memory_order_relaxed);
+  if (index == shard.map.kNone) return false;
+  shard.map[index].value = value;
+  entries_of_[value.backend.value].fetch_add(1, std::memory_order_relaxed);
   entries_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+void StickyTable::put(Shard& shard, const Address& source, BackendId backend, Tick now) {
+  drop_outlived(shard, now, kOutlivedPerInsert);
+  if (add(shard, source, {backend, now})) note(shard, source);
 }
 
 std::optional<BackendId> StickyTable::find(const Address& source, Time now) {
@@ -189,20 +194,11 @@ void StickyTable::adopt(const StickyEntry& entry, Time now) {
   const auto idle = static_cast<Tick>(std::clamp<std::int64_t>(entry.idle.count(), 0, tick));
   Shard& shard = shard_of(entry.source);
   const std::lock_guard lock(shard.mutex);
-  std::uint32_t index = shard.map.find(entry.source);
-  if (index != shard.map.kNone) {
+  if (const std::uint32_t index = shard.map.find(entry.source); index != shard.map.kNone) {
     if (shard.map[index].value.used >= tick - idle) return;
-    entries_of_[shard.map[index].value.backend.value].fetch_sub(1, std::memory_order_relaxed);
-    entries_.fetch_sub(1, std::memory_order_relaxed);
-    shard.map.touch(index);
-  } else {
-    if (shard.map.full()) drop(shard, shard.map.oldest());
-    index = shard.map.add(entry.source);
-    if (index == shard.map.kNone) return;
+    drop(shard, index);
   }
-  shard.map[index].value = {entry.backend, tick - idle};
-  entries_of_[entry.backend.value].fetch_add(1, std::memory_order_relaxed);
-  entries_.fetch_add(1, std::memory_order_relaxed);
+  add(shard, entry.source, {entry.backend, tick - idle});
 }
 
 template <class Condition>

@@ -139,6 +139,7 @@ class StickyTable {
   [[nodiscard]] bool outlived(const Value& value, Tick now) const;
   std::uint32_t find_live(Shard& shard, const Address& source, Tick now);
   void note(Shard& shard, const Address& source) const;
+  bool add(Shard& shard, const Address& source, const Value& value);
   void put(Shard& shard, const Address& source, BackendId backend, Tick now);
   void renew(Shard& shard, std::uint32_t index, Tick now) const;
   void drop(Shard& shard, std::uint32_t index);
