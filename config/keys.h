@@ -329,6 +329,14 @@ struct Word {
   Feature feature = Feature::none;  ///< the single word may come later than its key
 };
 
+/// The names of an enumeration, in its order.
+template <class E, std::size_t N>
+std::vector<Word<E>> words_of(const std::array<std::string_view, N>& names) {
+  std::vector<Word<E>> words;
+  for (std::size_t i = 0; i < N; ++i) words.push_back({std::string(names[i]), static_cast<E>(i)});
+  return words;
+}
+
 template <class T, class E>
 Key<T> word(std::string name, E T::*member, std::vector<Word<E>> choices, std::string doc) {
   Key<T> key = make_key<T>(std::move(name), Json::object(), std::move(doc));

@@ -411,14 +411,6 @@ Key<Service> pool_key() {
   return std::move(key).needed();
 }
 
-std::vector<Word<Protocol>> protocol_words() {
-  std::vector<Word<Protocol>> words;
-  for (std::size_t i = 0; i < kProtocolNames.size(); ++i) {
-    words.push_back({std::string(kProtocolNames[i]), static_cast<Protocol>(i)});
-  }
-  return words;
-}
-
 Key<Service> accept_proxy_key() {
   Key<Service> key =
       make_key<Service>("accept_proxy", {{"enum", Json::array({false, true, "optional"})}},
@@ -459,7 +451,7 @@ const Table<Service>& service_keys() {
            "the service's name, as in logs, metrics and commands")
           .needed(),
       listen_key(),
-      word("protocol", &Service::protocol, protocol_words(),
+      word("protocol", &Service::protocol, words_of<Protocol>(kProtocolNames),
            "what clients speak here; decides defaults")
           .needed(),
       pool_key(),
@@ -723,12 +715,7 @@ Key<Pool> source_address_key() {
 /// A word, or a list of words: one a tier, the last one for all tiers above.
 Key<Pool> scheduler_key() {
   Key<Pool> one =
-      word("scheduler", &Pool::scheduler,
-           {{"round_robin", Scheduler::round_robin},
-            {"least_conn", Scheduler::least_conn},
-            {"source_hash", Scheduler::source_hash},
-            {"maglev", Scheduler::maglev},
-            {"random_two", Scheduler::random_two}},
+      word("scheduler", &Pool::scheduler, words_of<Scheduler>(kSchedulerNames),
            "the rule that picks a backend; a list has one rule a tier, the last for all "
            "tiers above");
   Key<Pool> key = one;

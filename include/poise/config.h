@@ -31,6 +31,11 @@ enum class EarlyTalk : std::uint8_t { pass, hold, refuse };
 enum class DenyReply : std::uint8_t { reply_554, reply_421, drop };
 enum class LimitMode : std::uint8_t { enforce, log };
 enum class Scheduler : std::uint8_t { round_robin, least_conn, source_hash, maglev, random_two };
+inline constexpr std::array<std::string_view, 5> kSchedulerNames{
+    "round_robin", "least_conn", "source_hash", "maglev", "random_two"};
+constexpr std::string_view name_of(Scheduler scheduler) {
+  return kSchedulerNames[static_cast<std::size_t>(scheduler)];
+}
 enum class Overflow : std::uint8_t { queue, next_tier };
 enum class WhenAllDown : std::uint8_t { attempt, refuse };  // "try" | "refuse"
 enum class OnDown : std::uint8_t { keep, pace, close };

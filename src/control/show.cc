@@ -453,8 +453,6 @@ Result<WhyView> Commands::why(const std::string& name, const std::string& addres
   request.now = now;
   request.preferred = why_sticky(pool, copy, *client, view.steps);
   const balance::Pick pick = trial.pick(request);
-  constexpr std::array<std::string_view, 5> kSchedulers{"round_robin", "least_conn", "source_hash",
-                                                        "maglev", "random_two"};
   switch (pick.result) {
     case balance::PickResult::chosen: {
       const BackendStatus& status = std::as_const(ground_.world).backends().at(pick.member->id);
@@ -462,9 +460,7 @@ Result<WhyView> Commands::why(const std::string& name, const std::string& addres
       const config::Scheduler scheduler =
           config::scheduler_of(pool.scheduler, pool.tier_schedulers, pick.member->tier);
       step(fmt::format("tier {} is in use; {} picks {}{}", trial.active_tier(),
-                       request.preferred == pick.member->id
-                           ? "stickiness"
-                           : kSchedulers[static_cast<std::size_t>(scheduler)],
+                       request.preferred == pick.member->id ? "stickiness" : name_of(scheduler),
                        view.backend,
                        scheduler == config::Scheduler::random_two ? " or another, by chance" : ""));
       break;
