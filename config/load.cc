@@ -48,12 +48,12 @@ void look_ahead(const Node& root, Reader& reader) {
     const std::string pool = text_of(services->items[i].find("pool"));
     const std::string protocol = text_of(services->items[i].find("protocol"));
     const auto named = std::find(names.begin(), names.end(), pool);
-    const auto spoken = std::find(kProtocolNames.begin(), kProtocolNames.end(), protocol);
-    if (pool.empty() || named == names.end() || spoken == kProtocolNames.end()) continue;
+    const auto spoken = protocol_named(protocol);
+    if (pool.empty() || named == names.end() || !spoken) continue;
     const auto index = static_cast<std::size_t>(named - names.begin());
     if (decided[index]) continue;
     decided[index] = true;
-    reader.pool_protocols[index] = static_cast<Protocol>(spoken - kProtocolNames.begin());
+    reader.pool_protocols[index] = *spoken;
   }
   reader.pool_names = std::move(names);
 }

@@ -976,12 +976,9 @@ const Table<Config>& config_keys() {
             "services", &Config::services, kServicesMax, &service_keys,
             [](Reader& reader, const Node& node, std::size_t) {
               const Node* protocol = node.find("protocol");
-              reader.protocol = Protocol::tcp;
-              for (std::size_t i = 0; protocol != nullptr && i < kProtocolNames.size(); ++i) {
-                if (protocol->kind == Node::Kind::string && protocol->text == kProtocolNames[i]) {
-                  reader.protocol = static_cast<Protocol>(i);
-                }
-              }
+              const bool said = protocol != nullptr && protocol->kind == Node::Kind::string;
+              reader.protocol =
+                  said ? protocol_named(protocol->text).value_or(Protocol::tcp) : Protocol::tcp;
             },
             "service", "what clients connect to"),
         objects<Config, Pool>(

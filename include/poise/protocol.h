@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace poise {
@@ -25,6 +26,12 @@ inline constexpr std::array<std::string_view, 10> kProtocolNames{
 
 constexpr std::string_view name_of(Protocol protocol) {
   return kProtocolNames[static_cast<std::size_t>(protocol)];
+}
+
+constexpr std::optional<Protocol> protocol_named(std::string_view name) {
+  for (std::size_t i = 0; i < kProtocolNames.size(); ++i)
+    if (kProtocolNames[i] == name) return static_cast<Protocol>(i);
+  return std::nullopt;
 }
 
 /// TLS starts with the first byte, so the client speaks first.

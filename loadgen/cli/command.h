@@ -23,7 +23,7 @@ void add_ledger_command(CLI::App& program, CommandAction& action);
 void add_compare_command(CLI::App& program, CommandAction& action);
 
 /// Takes a mail protocol's name; a CLI error lists the names.
-Protocol parse_protocol(const std::string& name);
+Protocol protocol_option(const std::string& name);
 
 /// For durations on the command line: "300ms", "30s", "5m", "1h"; a bare number is seconds. Stored
 /// as seconds.

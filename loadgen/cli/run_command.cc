@@ -93,7 +93,7 @@ Tls parse_tls(const std::string& text, Protocol protocol) {
 /// The one block that the options describe.
 Block make_block(const RunOptions& options) {
   Block block;
-  block.script = usual_script(parse_protocol(options.protocol));
+  block.script = usual_script(protocol_option(options.protocol));
   Script& script = block.script;
   if (options.script != "session" && options.script != "connect")
     refuse("--script", fmt::format("no script {}; there are session, connect", options.script));

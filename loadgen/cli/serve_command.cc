@@ -60,7 +60,7 @@ std::vector<ServerSpec> make_specs(const ServeOptions& options) {
     const Result<Address> address = parse_address(options.listens[at]);
     if (!address) refuse("--listen", address.error().text());
     spec.listen = *address;
-    spec.settings.protocol = parse_protocol(one_of(options.protocols, at));
+    spec.settings.protocol = protocol_option(one_of(options.protocols, at));
     spec.settings.name = !options.names.empty() ? options.names[at]
                          : count == 1           ? "poise-load"
                                                 : fmt::format("mail{}", at + 1);

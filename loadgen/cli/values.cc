@@ -5,19 +5,14 @@
 #include <map>
 
 #include "loadgen/cli/command.h"
+#include "loadgen/client/script.h"
 
 namespace poise::loadgen {
 
-Protocol parse_protocol(const std::string& name) {
-  std::string names;
-  for (std::size_t at = 0; at < kProtocolNames.size(); ++at) {
-    const auto protocol = static_cast<Protocol>(at);
-    if (protocol == Protocol::tcp) continue;
-    if (name == kProtocolNames[at]) return protocol;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", kProtocolNames[at]);
-  }
-  throw CLI::ValidationError("--protocol",
-                             fmt::format("no protocol {}; there are {}", name, names));
+Protocol protocol_option(const std::string& name) {
+  const Result<Protocol> parsed = parse_protocol(name);
+  if (!parsed) throw CLI::ValidationError("--protocol", parsed.error().what);
+  return *parsed;
 }
 
 CLI::Validator duration_in_seconds() {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "config/document.h"
+#include "config/nearest.h"
 #include "loadgen/text/times.h"
 #include "loadgen/text/words.h"
 
@@ -63,6 +65,15 @@ std::string list_words(Protocol protocol) {
 }
 
 }  // namespace
+
+Result<Protocol> parse_protocol(std::string_view name) {
+  const auto protocol = protocol_named(name);
+  if (protocol && *protocol != Protocol::tcp) return *protocol;
+  std::vector<std::string> names(kProtocolNames.begin(), kProtocolNames.end());
+  std::erase(names, name_of(Protocol::tcp));
+  return Error{"", fmt::format("no protocol {}{} (known: {})", config::quote(name),
+                               config::did_you_mean(name, names), config::enumerate(names))};
+}
 
 std::string login_name(const Script& script, std::uint64_t session) {
   if (script.users <= 1) return script.user;

@@ -61,6 +61,9 @@ struct Script {
   std::vector<Action> actions;
 };
 
+/// A protocol that sessions can speak; the error names them all, and the nearest.
+Result<Protocol> parse_protocol(std::string_view name);
+
 /// Who logs in in session number `session`.
 std::string login_name(const Script& script, std::uint64_t session);
 

@@ -151,21 +151,6 @@ class Reader {
   std::string path_;
 };
 
-Result<void> parse_protocol(const std::string& name, Protocol& out) {
-  std::vector<std::string> names;
-  for (std::size_t at = 0; at < kProtocolNames.size(); ++at) {
-    const auto protocol = static_cast<Protocol>(at);
-    if (protocol == Protocol::tcp) continue;
-    names.emplace_back(kProtocolNames[at]);
-    if (name == kProtocolNames[at]) {
-      out = protocol;
-      return {};
-    }
-  }
-  return Error{"", fmt::format("no protocol {}{} (known: {})", config::quote(name),
-                               config::did_you_mean(name, names), config::enumerate(names))};
-}
-
 /// Lists of commands may name sequences, which hold commands only.
 void read_commands(Reader& reader, const Node& node, const Sequences& sequences, Script& script) {
   script.actions.clear();
@@ -188,7 +173,7 @@ Block read_block(Reader& reader, const Node& node, const std::string& name,
   Protocol protocol = Protocol::smtp;
   // What the protocol decides comes first, wherever it stands in the file; `keys` complain of it.
   if (const Node* const said = node.find("protocol"); said && said->kind == Node::Kind::string)
-    static_cast<void>(parse_protocol(said->text, protocol));
+    if (const Result<Protocol> parsed = parse_protocol(said->text)) protocol = *parsed;
   block.script = usual_script(protocol);
   block.script.name = name;
   if (!is_smtp(protocol)) block.patience.greeting = 30 * kSecond;
@@ -197,7 +182,7 @@ Block read_block(Reader& reader, const Node& node, const std::string& name,
       {"protocol",
        [&](const Node& value) {
          if (value.kind != Node::Kind::string) return reader.expected(value, "a string");
-         if (const Result<void> parsed = parse_protocol(value.text, protocol); !parsed)
+         if (const Result<Protocol> parsed = parse_protocol(value.text); !parsed)
            reader.wrong(value, parsed.error().what);
        }},
       {"targets", reader.targets(block.targets)},
