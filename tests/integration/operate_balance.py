@@ -86,14 +86,22 @@ def served(address, port, source="127.0.0.1"):
     return greeting
 
 
-class CommandLine(unittest.TestCase):
+def tool(name, *arguments, **options):
+    """A program of ours to its end."""
+    return subprocess.run([str(BIN / name), *arguments], capture_output=True, text=True, timeout=90, **options)
+
+
+class WithServers(unittest.TestCase):
+    """Three servers, and an address of our own to serve them at."""
+
     def setUp(self):
-        with contextlib.ExitStack() as stack:
-            self.servers = [stack.enter_context(SmtpServer(name)) for name in ("a", "b", "c")]
-            self.addCleanup(stack.pop_all().close)
+        self.servers = [self.enterContext(SmtpServer(name)) for name in ("a", "b", "c")]
         self.hosts = ["%s:%d" % server.endpoint for server in self.servers]
         self.address = addresses.own_address()
+        self.socket = f"/run/poise/balance.25.{self.address}.sock"
 
+
+class CommandLine(WithServers):
     def greetings(self, count, source="127.0.0.1"):
         return [served(self.address, 25, source) for _ in range(count)]
 
@@ -108,13 +116,11 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(1, len(set(last)))
             self.assertNotIn(last[0], first)
             self.assertIn("poisectl -s /run/poise/balance.25.", balance.log())
-            path = f"/run/poise/balance.25.{self.address}.sock"
-            shown = subprocess.run([str(BIN / "poisectl"), "-s", path, "show", "backends"],
-                                   capture_output=True, text=True, timeout=20)
+            shown = tool("poisectl", "-s", self.socket, "show", "backends")
             self.assertEqual(0, shown.returncode, shown.stderr)
             self.assertIn("balance/g1c0", shown.stdout)
         self.assertEqual(0, balance.code, balance.log())
-        self.assertFalse(os.path.exists(path))
+        self.assertFalse(os.path.exists(self.socket))
 
     def test_a_hash_group_keeps_a_client(self):
         with Balance("-b", self.address, "25", *self.hosts, "%") as balance:
@@ -138,31 +144,21 @@ class CommandLine(unittest.TestCase):
         for arguments, words in (([], "usage"), (["25"], "usage"), (["-c", "show"], "usage"),
                                  (["25", "bad host"], "host")):
             with self.subTest(arguments):
-                result = subprocess.run([str(BIN / "poise-balance"), *arguments], capture_output=True,
-                                        text=True, timeout=20)
+                result = tool("poise-balance", *arguments)
                 self.assertEqual(2, result.returncode)
                 self.assertIn(words, result.stderr)
-        printed = subprocess.run([str(BIN / "poise-balance"), "--print-config", "imap2", "m1::16", "!", "m2"],
-                                 capture_output=True, text=True, timeout=20)
+        printed = tool("poise-balance", "--print-config", "imap2", "m1::16", "!", "m2")
         self.assertEqual(0, printed.returncode, printed.stderr)
         self.assertIn('"max_sessions": 16', printed.stdout)
 
 
-class Commands(unittest.TestCase):
+class Commands(WithServers):
     """balance's interactive commands, by -c and by -i, while a session is open that none of them may touch."""
 
     HEADER = "GRP Type  #   S       ip-address  port    c      totalc maxc        sent        rcvd"
 
-    def setUp(self):
-        with contextlib.ExitStack() as stack:
-            self.servers = [stack.enter_context(SmtpServer(name)) for name in ("a", "b", "c")]
-            self.addCleanup(stack.pop_all().close)
-        self.hosts = ["%s:%d" % server.endpoint for server in self.servers]
-        self.address = addresses.own_address()
-
     def run_balance(self, *arguments, given=None):
-        return subprocess.run([str(BIN / "poise-balance"), "-b", self.address, *arguments], input=given,
-                              capture_output=True, text=True, timeout=90)
+        return tool("poise-balance", "-b", self.address, *arguments, input=given)
 
     def do(self, command):
         result = self.run_balance("-c", command, "25")
@@ -292,9 +288,7 @@ class Commands(unittest.TestCase):
     def test_what_poisectl_decided_is_shown_and_enable_ends_it(self):
         a, b, _ = self.hosts
         with Balance("-b", self.address, "25", a, b):
-            path = f"/run/poise/balance.25.{self.address}.sock"
-            subprocess.run([str(BIN / "poisectl"), "-s", path, "disable", "balance/g0c1"], check=True, timeout=20,
-                           capture_output=True)
+            tool("poisectl", "-s", self.socket, "disable", "balance/g0c1", check=True)
             self.assertEqual(["ENA", "dis"], self.column("S"))
             self.do("enable 1")
             self.assertEqual(["ENA", "ENA"], self.column("S"))
@@ -309,12 +303,12 @@ class Commands(unittest.TestCase):
 
     def test_without_f_it_goes_to_the_background_once_it_serves(self):
         """In a process namespace of its own, which takes everything with it when it ends."""
-        tool, a = str(BIN / "poise-balance"), self.hosts[0]
+        balance, a = str(BIN / "poise-balance"), self.hosts[0]
         script = f"""
-            {tool} -b {self.address} 25 {a} 2>/dev/null; echo "started $?"
-            {tool} -b {self.address} -c show 25 | tail -n 1 | cut -c 1-14
-            {tool} -b {self.address} 25 {a} 2>&1 >/dev/null | grep -o 'in use'; echo "again"
-            {tool} -b {self.address} -c kill 25; echo "killed $?"
+            {balance} -b {self.address} 25 {a} 2>/dev/null; echo "started $?"
+            {balance} -b {self.address} -c show 25 | tail -n 1 | cut -c 1-14
+            {balance} -b {self.address} 25 {a} 2>&1 >/dev/null | grep -o 'in use'; echo "again"
+            {balance} -b {self.address} -c kill 25; echo "killed $?"
             """
         shell = processes.start(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
                                 stdout=subprocess.PIPE, text=True)
@@ -379,8 +373,7 @@ class ManPage(unittest.TestCase):
                 client = stack.enter_context(imaplib.IMAP4("127.0.0.1", 143, timeout=30))
                 client.login("user", mailpool.PASSWORD)
                 self.assertEqual("OK", client.select()[0])
-            shown = subprocess.run([str(BIN / "poise-balance"), "-c", "show", "imap"], capture_output=True,
-                                   text=True, timeout=30, check=True)
+            shown = tool("poise-balance", "-c", "show", "imap", check=True)
             rows = [row.split() for row in shown.stdout.splitlines()[1:]]
             self.assertEqual([["10.9.0.2", "143", "16"], ["10.9.0.3", "143", "1"]], [row[4:7] for row in rows])
         self.assertEqual(0, balance.code, balance.log())
@@ -397,8 +390,7 @@ class ManPage(unittest.TestCase):
             counts = {listed() for _ in range(6)}
             self.assertEqual(1, len(counts))
             for channel in range(3):
-                subprocess.run([str(BIN / "poise-balance"), "-c", f"disable {channel}", "pop3"], timeout=30,
-                               check=True, capture_output=True)
+                tool("poise-balance", "-c", f"disable {channel}", "pop3", check=True)
             before = balance.log().count("dst=10.9.0.5:110")
             listed()
             processes.wait_until(lambda: balance.log().count("dst=10.9.0.5:110") == before + 1, what="failover1")
@@ -407,8 +399,7 @@ class ManPage(unittest.TestCase):
 
 class Import(unittest.TestCase):
     def run_import(self, *arguments, given=None):
-        return subprocess.run([str(BIN / "poised"), "--import", *arguments], input=given, capture_output=True,
-                              text=True, timeout=30)
+        return tool("poised", "--import", *arguments, input=given)
 
     def test_a_balance_line_becomes_a_file_that_serves(self):
         with SmtpServer("a") as one, SmtpServer("b") as two:
