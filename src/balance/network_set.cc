@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace poise::balance {
 namespace {
@@ -24,8 +25,11 @@ struct Range {
 }  // namespace
 
 NetworkSet::NetworkSet(std::span<const Network> networks) {
-  v4_.build(networks, AF_INET);
-  v6_.build(networks, AF_INET6);
+  if (networks.empty()) return;
+  auto tables = std::make_shared<Tables>();
+  tables->v4.build(networks, AF_INET);
+  tables->v6.build(networks, AF_INET6);
+  tables_ = std::move(tables);
 }
 
 template <class Key>
@@ -87,8 +91,9 @@ std::uint32_t NetworkSet::Stretches<Key>::find(Key key) const {
 }
 
 std::uint32_t NetworkSet::find(const Address& address) const {
-  if (address.is_v4()) return v4_.find(key_of<std::uint32_t>(address));
-  return address.is_v6() ? v6_.find(key_of<Wide>(address)) : kNone;
+  if (!tables_) return kNone;
+  if (address.is_v4()) return tables_->v4.find(key_of<std::uint32_t>(address));
+  return address.is_v6() ? tables_->v6.find(key_of<Wide>(address)) : kNone;
 }
 
 }  // namespace poise::balance

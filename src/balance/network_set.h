@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,7 +12,8 @@ namespace poise::balance {
 
 /// Networks that an address may lie in: allow and deny lists, bans, trusted proxies, exceptions.
 /// Immutable: control builds another one when a list changes or a ban runs out, and publishes it
-/// with a snapshot. Any thread may ask; nothing is allocated or locked then.
+/// with a snapshot. Any thread may ask; nothing is allocated or locked then. Copies share what was
+/// built.
 ///
 /// IPv4 and IPv6 apart. Networks either contain one another or have nothing in common, so each
 /// family is kept as the sorted starts of stretches that one network, the narrowest, answers for;
@@ -24,7 +26,10 @@ class NetworkSet {
   NetworkSet() = default;
   explicit NetworkSet(std::span<const Network> networks);
 
-  [[nodiscard]] bool empty() const { return v4_.starts.empty() && v6_.starts.empty(); }
+  [[nodiscard]] bool empty() const { return tables_ == nullptr; }
+
+  /// One is a copy of the other.
+  [[nodiscard]] bool shares(const NetworkSet& other) const { return tables_ == other.tables_; }
 
   [[nodiscard]] bool contains(const Address& address) const { return find(address) != kNone; }
 
@@ -44,8 +49,11 @@ class NetworkSet {
     [[nodiscard]] std::uint32_t find(Key key) const;
   };
 
-  Stretches<std::uint32_t> v4_;
-  Stretches<Wide> v6_;
+  struct Tables {
+    Stretches<std::uint32_t> v4;
+    Stretches<Wide> v6;
+  };
+  std::shared_ptr<const Tables> tables_;  ///< null: no network
 };
 
 }  // namespace poise::balance

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <utility>
 
 #include "poise/check.h"
 
@@ -120,11 +121,19 @@ balance::PoolSpec World::spec_of(const config::Pool& pool) {
   return spec;
 }
 
+balance::NetworkSet World::set_of(const std::vector<Network>& list) {
+  if (list.empty()) return {};
+  if (const auto found = sets_.find(list); found != sets_.end()) return found->second;
+  if (auto before = last_sets_.extract(list))
+    return sets_.insert(std::move(before)).position->second;
+  return sets_.emplace(list, balance::NetworkSet(list)).first->second;
+}
+
 void World::add_access(proxy::Service& service, const config::Service& from) {
-  service.allow = balance::NetworkSet(from.allow);
-  service.deny = balance::NetworkSet(from.deny);
+  service.allow = set_of(from.allow);
+  service.deny = set_of(from.deny);
   service.allows_all = from.allow.empty();
-  service.limits_except = balance::NetworkSet(from.limits.except);
+  service.limits_except = set_of(from.limits.except);
   service.rate = balance::Pace(from.limits.rate);
   service.source_limits = {.sessions = from.limits.sessions_per_source,
                            .rate = balance::Pace(from.limits.rate_per_source),
@@ -156,7 +165,7 @@ void World::add_pool(proxy::Service& service, const config::Pool& from) {
   service.sticky_prefix_v4 = from.sticky->prefix_v4;
   service.sticky_prefix_v6 = from.sticky->prefix_v6;
   service.sticky_max_share = from.sticky->max_share;
-  service.sticky_except = balance::NetworkSet(from.sticky->except);
+  service.sticky_except = set_of(from.sticky->except);
 }
 
 void World::expire_sticky(std::chrono::nanoseconds now) {
@@ -198,7 +207,7 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
     service.greeting = from.greeting;
     service.early_talk = from.early_talk;
     service.accept_proxy = from.accept_proxy;
-    service.trusted_proxies = balance::NetworkSet(from.trusted_proxies);
+    service.trusted_proxies = set_of(from.trusted_proxies);
     service.hostname = config.hostname;
     service.refusal = from.refusal;
     service.deny_reply = from.deny_reply;
@@ -224,6 +233,7 @@ std::unique_ptr<const proxy::Snapshot> World::next(const config::Config& config)
     if (service.id.value >= last_services_.size()) last_services_.resize(service.id.value + 1);
     last_services_[service.id.value] = service;
   }
+  last_sets_ = std::exchange(sets_, {});
   snapshot->services = last_services_;
   snapshot->bans = bans_;
   return snapshot;

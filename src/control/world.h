@@ -82,6 +82,7 @@ class World {
   std::uint32_t pair(ServiceId service, BackendId backend);
   void add_access(proxy::Service& service, const config::Service& from);
   void add_pool(proxy::Service& service, const config::Pool& from);
+  balance::NetworkSet set_of(const std::vector<Network>& list);
   balance::PoolSpec spec_of(const config::Pool& pool);
   BackendStatus& enter(PoolId pool_id, const config::Pool& pool, const config::Backend& backend);
 
@@ -98,6 +99,9 @@ class World {
     std::shared_ptr<const balance::Pool> pool;
   };
   std::map<std::string, BuiltPool> last_pools_;
+  /// Of the snapshot in the making, and of the one before: a list that is the same is not built
+  /// again.
+  std::map<std::vector<Network>, balance::NetworkSet> sets_, last_sets_;
   std::map<std::string, AdminState> service_admin_;
   balance::PoolState nobody_state_;
   std::shared_ptr<const balance::Pool> nobody_;  // the pool of services that are not enabled

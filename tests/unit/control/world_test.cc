@@ -76,6 +76,32 @@ TEST(World, only_a_changed_pool_is_built_again) {
   EXPECT_FALSE(down->pools[1]->members()[1].up);
 }
 
+// A list of thousands of networks takes milliseconds to build: once, however many services have it,
+// and for as long as somebody has it.
+TEST(World, only_a_changed_list_is_built_again) {
+  Fixture fixture;
+  config::Config config = sample();
+  const auto network = [](const char* base) { return Network{*Address::from_ip(base), 24}; };
+  const Address guest = *Address::from_ip("203.0.113.9");
+  config.services[0].deny = config.services[0].limits.except = {network("203.0.113.0")};
+  config.services.push_back(config.services[0]);
+  config.services[1].name = "imap";
+  const auto first = fixture.world.next(config);
+  const auto& denied = first->services[0].deny;
+  EXPECT_TRUE(denied.contains(guest));
+  EXPECT_TRUE(denied.shares(first->services[1].deny));
+  EXPECT_TRUE(denied.shares(first->services[1].limits_except));
+  EXPECT_TRUE(first->services[0].allow.empty());
+  EXPECT_TRUE(denied.shares(fixture.world.next(config)->services[1].deny));
+
+  config.services[0].deny = {network("198.51.100.0")};
+  const auto changed = fixture.world.next(config);
+  EXPECT_FALSE(changed->services[0].deny.contains(guest));
+  EXPECT_TRUE(changed->services[0].deny.contains(*Address::from_ip("198.51.100.1")));
+  EXPECT_TRUE(denied.shares(changed->services[1].deny));
+  EXPECT_TRUE(denied.contains(guest)) << "whoever still holds the old snapshot";
+}
+
 // Another address is another server: it starts from nothing.
 TEST(World, a_new_address_is_a_new_backend) {
   Fixture fixture;
