@@ -85,7 +85,6 @@ class Checker {
     return node != nullptr && !is_off(*node) &&
            !(node->kind == Node::Kind::boolean && !node->boolean);
   }
-  [[nodiscard]] bool has(Feature feature) const { return options_.features.has(feature); }
 
   template <class T>
   void unique_names(const std::string& list, const std::vector<T>& objects) {
@@ -112,8 +111,7 @@ class Checker {
            fmt::format("{} is not fully qualified; many servers refuse such a name in EHLO",
                        quote(config_.hostname)));
     }
-    if (has(Feature::admin_socket) && !config_.admin.socket.empty() &&
-        (config_.admin.mode & 0002u) != 0) {
+    if (!config_.admin.socket.empty() && (config_.admin.mode & 0002u) != 0) {
       warn("/admin/mode", fmt::format("\"{}\" lets every user of the machine give commands",
                                       format_mode(config_.admin.mode)));
     }
@@ -172,16 +170,15 @@ class Checker {
     }
     check_access(service, at);
     if (service.forwarding != Forwarding::proxy) check_ipvs(service, at);
-    if (has(Feature::send_proxy) && service.protocol == Protocol::smtp &&
-        service.forwarding == Forwarding::proxy && service.pool < config_.pools.size()) {
+    if (service.protocol == Protocol::smtp && service.forwarding == Forwarding::proxy &&
+        service.pool < config_.pools.size()) {
       const Pool& pool = config_.pools[service.pool];
       if (pool.send_proxy == SendProxy::off && !pool.source_address.client) {
-        warn(at,
-             fmt::format("backends of pool {} see our address instead of the client's: relay "
-                         "rights, SPF, greylists and "
-                         "per-client limits then judge us; set \"send_proxy\" there{}",
-                         quote(pool.name),
-                         has(Feature::transparent) ? " or \"source_address\": \"client\"" : ""));
+        warn(at, fmt::format("backends of pool {} see our address instead of the client's: relay "
+                             "rights, SPF, greylists and "
+                             "per-client limits then judge us; set \"send_proxy\" there or "
+                             "\"source_address\": \"client\"",
+                             quote(pool.name)));
       }
     }
   }
@@ -382,12 +379,11 @@ class Checker {
     const bool least_conn =
         pool.scheduler == Scheduler::least_conn ||
         std::count(pool.tier_schedulers.begin(), pool.tier_schedulers.end(), Scheduler::least_conn);
-    if (has(Feature::slow_start) && least_conn && pool.slow_start == 0ms) {
+    if (least_conn && pool.slow_start == 0ms) {
       warn(at + "/scheduler",
            "\"least_conn\" without \"slow_start\" floods a backend that returns");
     }
-    if (has(Feature::queue) && given(at + "/queue") != nullptr && pool.queue.length > 0 &&
-        !any_limit(pool)) {
+    if (given(at + "/queue") != nullptr && pool.queue.length > 0 && !any_limit(pool)) {
       warn(at + "/queue", "has no effect: no backend has \"max_sessions\"");
     }
     if (pool.probe.type != ProbeType::off) check_probe(pool, index, at);

@@ -91,16 +91,15 @@ class Differ {
   std::vector<std::string> sentences_;
 };
 
-Json printed(const Config& config, const Features& features) {
-  return print_members(Printer{features, config.pools}, config_keys(), config);
+Json printed(const Config& config) {
+  return print_members(Printer{config.pools}, config_keys(), config);
 }
 
 }  // namespace
 
-std::vector<std::string> differences(const Config& before, const Config& after,
-                                     const Features& features) {
+std::vector<std::string> differences(const Config& before, const Config& after) {
   Differ differ;
-  differ.object("", "", printed(before, features), printed(after, features));
+  differ.object("", "", printed(before), printed(after));
   return differ.take();
 }
 

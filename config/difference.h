@@ -3,7 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "config/supported.h"
 #include "poise/config.h"
 
 namespace poise::config {
@@ -11,7 +10,6 @@ namespace poise::config {
 /// What a reload from `before` to `after` changes, a sentence each: "pool mx: backend mx3 is added
 /// (10.0.0.13:25)", "service smtp: timeouts.idle: \"12m\" -> \"15m\"". Defaults count as values.
 /// Empty: nothing.
-std::vector<std::string> differences(const Config& before, const Config& after,
-                                     const Features& features = supported());
+std::vector<std::string> differences(const Config& before, const Config& after);
 
 }  // namespace poise::config

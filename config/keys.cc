@@ -270,23 +270,6 @@ void report_missing(Reader& reader, const Node& object, const KeyInfo& key) {
   reader.error(object, fmt::format("key \"{}\" is missing: {}", key.name, key.doc));
 }
 
-void report_unsupported(Reader& reader, const Node& node, std::string_view value) {
-  if (reader.inside_unsupported()) return;
-  // The key from the service, pool or backend it is in, or from the root: what stands behind the
-  // last index.
-  const std::string& path = reader.path();
-  std::size_t from = 0;
-  for (std::size_t at = 0; at < path.size();) {
-    const std::size_t end = std::min(path.find('/', at + 1), path.size());
-    if (path.find_first_not_of("0123456789", at + 1) >= end) from = end;
-    at = end;
-  }
-  std::string key = path.substr(std::min(from + 1, path.size()));
-  std::replace(key.begin(), key.end(), '/', '.');
-  reader.error(
-      node, fmt::format("not supported yet: {}{}", key, value.empty() ? "" : " " + quote(value)));
-}
-
 Json duration_schema(const DurationRange& range) {
   const Json text = {{"type", "string"}, {"pattern", "^([0-9]+(ms|s|m|h|d))+$"}};
   if (!range.zero) return text;

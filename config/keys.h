@@ -17,12 +17,10 @@
 #include "config/document.h"
 #include "config/nearest.h"
 #include "config/problem.h"
-#include "config/supported.h"
 #include "config/units.h"
 #include "poise/config.h"
 
-/// One table of keys an object. It drives reading, defaults, "not supported yet", the list of known
-/// keys in messages,
+/// One table of keys an object. It drives reading, defaults, the list of known keys in messages,
 /// --print-config and schema.json, so these cannot drift apart. Inside config/ only. Tables are
 /// built at first use and constant from then on.
 namespace poise::config {
@@ -35,10 +33,7 @@ struct KeyInfo {
   std::string doc;
   Json schema;                            ///< of the value, without description and default
   std::function<Json(Protocol)> initial;  ///< the default; empty: none
-  Feature feature = Feature::none;        ///< what the key belongs to
-  Json off;  ///< the only value accepted until `feature` is supported, and then the default
   bool required = false;
-  bool refuse_present = false;    ///< until `feature` is supported even the value `off` is refused
   bool initial_is_found = false;  ///< `initial` stands for what the machine says
   bool leaf =
       true;  ///< a bad value is replaced by the default, so that no check complains of it again
@@ -50,9 +45,8 @@ struct KeyInfo {
 /// The state of one reading: where we are in the file and what is known about the objects around.
 class Reader {
  public:
-  Reader(const Features& features, Problems& problems) : features_(features), problems_(problems) {}
+  explicit Reader(Problems& problems) : problems_(problems) {}
 
-  [[nodiscard]] const Features& features() const { return features_; }
   [[nodiscard]] Problems& problems() { return problems_; }
   [[nodiscard]] const std::string& path() const { return path_; }
   /// Defaults of the tables are being read: ranges don't apply (a default may be "0s": off).
@@ -83,22 +77,6 @@ class Reader {
     std::size_t before_;
   };
 
-  /// Inside a key that is not supported yet: saying it again of a key within would be noise.
-  class Unsupported {
-   public:
-    Unsupported(Reader& reader, bool on) : reader_(reader), on_(on) {
-      reader_.unsupported_ += on_ ? 1u : 0u;
-    }
-    ~Unsupported() { reader_.unsupported_ -= on_ ? 1u : 0u; }
-    Unsupported(const Unsupported&) = delete;
-    Unsupported& operator=(const Unsupported&) = delete;
-
-   private:
-    Reader& reader_;
-    bool on_;
-  };
-  [[nodiscard]] bool inside_unsupported() const { return unsupported_ > 0; }
-
   class Defaults {
    public:
     explicit Defaults(Reader& reader) : reader_(reader) { ++reader_.defaults_; }
@@ -111,16 +89,13 @@ class Reader {
   };
 
  private:
-  const Features& features_;
   Problems& problems_;
   std::string path_;
   unsigned defaults_ = 0;
-  unsigned unsupported_ = 0;
 };
 
 /// What printing needs to know beyond the value itself.
 struct Printer {
-  const Features& features;
   const std::vector<Pool>& pools;
 };
 
@@ -145,15 +120,6 @@ struct Key : KeyInfo {
   Key needed() && {
     required = true;
     return std::move(*this);
-  }
-  Key until(Feature lands, Json value) && {
-    feature = lands;
-    off = std::move(value);
-    return std::move(*this);
-  }
-  Key refused_until(Feature lands, Json value) && {
-    refuse_present = true;
-    return std::move(*this).until(lands, std::move(value));
   }
 };
 
@@ -184,7 +150,6 @@ bool expect_list(Reader& reader, const Node& node, std::string_view example, std
 void report_unknown_keys(Reader& reader, const Node& object,
                          const std::vector<const KeyInfo*>& known);
 void report_missing(Reader& reader, const Node& object, const KeyInfo& key);
-void report_unsupported(Reader& reader, const Node& node, std::string_view value);
 std::vector<Network> read_networks(Reader& reader, const Node& node);
 
 struct DurationRange {
@@ -203,37 +168,25 @@ inline bool is_off(const Node& node) {
 
 template <class T>
 void read_key(Reader& reader, const Node& object, const Key<T>& key, T& out) {
-  const bool gated = !reader.features().has(key.feature);
-  const auto take_default = [&reader, &key, gated](T& target) {
-    const Json value = gated ? key.off : key.initial ? key.initial(reader.protocol) : Json();
+  const auto take_default = [&] {
+    const Json value = key.initial ? key.initial(reader.protocol) : Json();
     if (value.is_null()) return;
     Reader::Defaults scope(reader);
-    key.read(reader, node_from(value), target);
+    key.read(reader, node_from(value), out);
   };
   const Node* value = object.find(key.name);
   if (value == nullptr) {
     if (key.required)
       report_missing(reader, object, key);
     else
-      take_default(out);
+      take_default();
     return;
   }
   Reader::Scope scope(reader, key.name);
   const std::size_t before = reader.problems().error_count();
-  {
-    Reader::Unsupported inside(reader, gated);
-    key.read(reader, *value, out);
-  }
+  key.read(reader, *value, out);
   const bool bad = reader.problems().error_count() != before;
-  if (gated && !(bad && key.leaf)) {
-    T off{};
-    take_default(off);
-    const std::vector<Pool> none;
-    const Printer printer{reader.features(), none};
-    if (key.refuse_present || key.print(printer, out) != key.print(printer, off))
-      report_unsupported(reader, *value, "");
-  }
-  if (bad && key.leaf) take_default(out);
+  if (bad && key.leaf) take_default();
 }
 
 /// `node` is an object.
@@ -247,7 +200,6 @@ template <class T>
 Json print_members(const Printer& printer, const Table<T>& table, const T& value) {
   Json object = Json::object();
   for (const Key<T>& key : table) {
-    if (key.refuse_present && !printer.features.has(key.feature)) continue;
     Json member = key.print(printer, value);
     if (!member.is_discarded()) object[key.name] = std::move(member);
   }
@@ -326,7 +278,6 @@ template <class E>
 struct Word {
   std::string text;
   E value;
-  Feature feature = Feature::none;  ///< the single word may come later than its key
 };
 
 /// The names of an enumeration, in its order.
@@ -344,10 +295,7 @@ Key<T> word(std::string name, E T::*member, std::vector<Word<E>> choices, std::s
   key.schema["enum"] = key.words;
   key.read = [member, choices, words = key.words](Reader& reader, const Node& node, T& out) {
     const auto index = read_word(reader, node, words);
-    if (!index) return;
-    if (!reader.features().has(choices[*index].feature))
-      report_unsupported(reader, node, node.text);
-    out.*member = choices[*index].value;
+    if (index) out.*member = choices[*index].value;
   };
   key.print = [member, choices](const Printer&, const T& value) {
     for (const Word<E>& choice : choices) {

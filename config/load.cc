@@ -124,7 +124,7 @@ LoadResult load_text(std::string_view text, const LoadOptions& given) {
     problems.error(document.root.begin, "",
                    fmt::format("expected an object {{ ... }}, got {}", document.root.describe()));
   } else {
-    Reader reader(options.features, problems);
+    Reader reader(problems);
     reader.hostname = *options.hostname;
     const std::string node = options.node ? *options.node : *options.hostname;
     const std::size_t own = own_node(document.root, node);

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "config/problem.h"
-#include "config/supported.h"
 #include "poise/config.h"
 
 /// The configuration file: text in, Config or everything that is wrong with it out. Called by
@@ -19,7 +18,6 @@ struct LoadOptions {
   std::optional<std::string> hostname;  ///< default of "hostname"; absent: machine_hostname()
   std::optional<std::string> node;      ///< which box of a "pair" this is; absent: the host's name
   unsigned cpus = 0;                    ///< to judge "workers" by; 0: those this process may run on
-  Features features = supported();
 };
 
 struct LoadResult {

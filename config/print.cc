@@ -4,8 +4,8 @@
 
 namespace poise::config {
 
-std::string print_config(const Config& config, const Features& features) {
-  return print_members(Printer{features, config.pools}, config_keys(), config).dump(2) + "\n";
+std::string print_config(const Config& config) {
+  return print_members(Printer{config.pools}, config_keys(), config).dump(2) + "\n";
 }
 
 }  // namespace poise::config

@@ -110,7 +110,7 @@ Key<Admin> admin_socket_key() {
   key.print = [](const Printer&, const Admin& admin) {
     return Json(admin.socket.empty() ? "off" : admin.socket);
   };
-  return std::move(key).initially("/run/poise/poised.sock").until(Feature::admin_socket, "off");
+  return std::move(key).initially("/run/poise/poised.sock");
 }
 
 Key<Admin> admin_mode_key() {
@@ -152,7 +152,7 @@ Key<Admin> admin_http_key() {
   key.print = [](const Printer&, const Admin& admin) {
     return Json(admin.http ? admin.http->text() : "off");
   };
-  return std::move(key).initially("127.0.0.1:9847").until(Feature::admin_http, "off");
+  return std::move(key).initially("127.0.0.1:9847");
 }
 
 const Table<Admin>& admin_keys() {
@@ -170,8 +170,8 @@ const Table<Admin>& admin_keys() {
 const Table<Log>& log_keys() {
   static const Table<Log> table{
       word("target", &Log::target,
-           {{"journal", LogTarget::journal, Feature::log_journal},
-            {"syslog", LogTarget::syslog, Feature::log_syslog},
+           {{"journal", LogTarget::journal},
+            {"syslog", LogTarget::syslog},
             {"stderr", LogTarget::stderr_}},
            "where log lines go")
           .initially("stderr"),
@@ -182,8 +182,7 @@ const Table<Log>& log_keys() {
             {"error", LogLevel::error}},
            "the least important lines that are written")
           .initially("info"),
-      word("format", &Log::format,
-           {{"text", LogFormat::text}, {"json", LogFormat::json, Feature::log_json}},
+      word("format", &Log::format, {{"text", LogFormat::text}, {"json", LogFormat::json}},
            "form of the lines")
           .initially("text"),
       boolean("session_start", &Log::session_start, "also a line when a session starts")
@@ -232,24 +231,20 @@ const Table<Greeting>& greeting_keys() {
   static const Table<Greeting> table{
       duration("timeout", &Greeting::timeout, {.min = 100ms, .max = minutes(30)},
                "how long one backend may take for its greeting")
-          .initially_for(by_protocol({"15s", "15s", "15s", "5s", "5s", "0s"}))
-          .refused_until(Feature::greeting, "0s"),
+          .initially_for(by_protocol({"15s", "15s", "15s", "5s", "5s", "0s"})),
       duration("budget", &Greeting::budget, {.min = 100ms, .max = hours(1)},
                "how long a client may wait for a greeting, all tries together")
-          .initially_for(by_protocol({"270s", "270s", "60s", "45s", "45s", "0s"}))
-          .refused_until(Feature::greeting, "0s"),
+          .initially_for(by_protocol({"270s", "270s", "60s", "45s", "45s", "0s"})),
       integer("tries", &Greeting::tries, 1, 64,
               "backends contacted for one client at most, failed connects included")
           .initially(3),
       boolean("retry_5xx", &Greeting::retry_5xx,
               "also retry permanent refusals; for pools that never judge clients")
-          .initially(false)
-          .refused_until(Feature::greeting, false),
+          .initially(false),
   };
   return table;
 }
 
-/// Until the gate is there, {"tries": N} alone is taken: it bounds retries of connects, too.
 Key<Service> greeting_key() {
   Key<Service> key = make_key<Service>(
       "greeting",
@@ -261,15 +256,12 @@ Key<Service> greeting_key() {
   key.read = [](Reader& reader, const Node& node, Service& out) {
     out.greeting = Greeting{};
     if (is_off(node) || !expect_object(reader, node, true)) return;
-    const bool gate = reader.features().has(Feature::greeting);
-    if (!gate && !reader.reading_defaults() && node.members.empty())
-      return report_unsupported(reader, node, "");
     read_members(reader, node, greeting_keys(), out.greeting);
-    out.greeting.enabled = gate && reader.protocol != Protocol::tcp;
+    out.greeting.enabled = reader.protocol != Protocol::tcp;
   };
   key.print = [](const Printer& printer, const Service& service) -> Json {
     if (service.greeting.enabled) return print_members(printer, greeting_keys(), service.greeting);
-    if (printer.features.has(Feature::greeting) && service.protocol != Protocol::tcp) return "off";
+    if (service.protocol != Protocol::tcp) return "off";
     return {{"tries", service.greeting.tries}};
   };
   return std::move(key).initially(Json::object());
@@ -303,12 +295,10 @@ const Table<Refusal>& refusal_keys() {
             },
             "printable ASCII, 400 characters at most", "^[ -~]{0,400}$"},
            "our words in a refusal; empty: the protocol's own")
-          .initially("")
-          .until(Feature::refusal, ""),
+          .initially(""),
       duration("delay", &Refusal::delay, {.min = 1ms, .max = minutes(5), .zero = true},
                "wait before a refusal")
-          .initially("0s")
-          .until(Feature::refusal, "0s"),
+          .initially("0s"),
   };
   return table;
 }
@@ -320,29 +310,21 @@ const Table<Limits>& limits_keys() {
           .initially(0),
       integer("sessions_per_source", &Limits::sessions_per_source, 0, kCountMax,
               "sessions at once of one source; 0: no limit")
-          .initially(0)
-          .until(Feature::limits, 0),
+          .initially(0),
       rate("rate_per_source", &Limits::rate_per_source,
            "new sessions of one source; \"0/s\": no limit")
-          .initially("0/s")
-          .until(Feature::limits, "0/s"),
-      rate("rate", &Limits::rate, "new sessions; \"0/s\": no limit")
-          .initially("0/s")
-          .until(Feature::limits, "0/s"),
+          .initially("0/s"),
+      rate("rate", &Limits::rate, "new sessions; \"0/s\": no limit").initially("0/s"),
       integer("source_prefix_v4", &Limits::source_prefix_v4, 1, 32,
               "bits of an IPv4 address that make a source")
-          .initially(32)
-          .until(Feature::limits, 32),
+          .initially(32),
       integer("source_prefix_v6", &Limits::source_prefix_v6, 1, 128,
               "bits of an IPv6 address that make a source")
-          .initially(64)
-          .until(Feature::limits, 64),
-      networks("except", &Limits::except, "sources without limits")
-          .until(Feature::limits, Json::array()),
+          .initially(64),
+      networks("except", &Limits::except, "sources without limits"),
       word("mode", &Limits::mode, {{"enforce", LimitMode::enforce}, {"log", LimitMode::log}},
            "log: only say what would be refused")
-          .initially("enforce")
-          .until(Feature::limits, "enforce"),
+          .initially("enforce"),
   };
   return table;
 }
@@ -435,7 +417,7 @@ Key<Service> accept_proxy_key() {
     }
     return not_printed();
   };
-  return std::move(key).initially(false).until(Feature::accept_proxy, false);
+  return std::move(key).initially(false);
 }
 
 template <class T, class U>
@@ -457,25 +439,22 @@ const Table<Service>& service_keys() {
       pool_key(),
       word("forwarding", &Service::forwarding,
            {{"proxy", Forwarding::proxy},
-            {"ipvs-nat", Forwarding::ipvs_nat, Feature::ipvs},
-            {"ipvs-dr", Forwarding::ipvs_dr, Feature::ipvs},
-            {"ipvs-tun", Forwarding::ipvs_tun, Feature::ipvs}},
+            {"ipvs-nat", Forwarding::ipvs_nat},
+            {"ipvs-dr", Forwarding::ipvs_dr},
+            {"ipvs-tun", Forwarding::ipvs_tun}},
            "who moves the bytes: this process, or the kernel's ip_vs")
           .initially("proxy"),
       word("forwarding_fallback", &Service::forwarding_fallback,
-           {{"error", ForwardingFallback::error},
-            {"proxy", ForwardingFallback::proxy, Feature::ipvs}},
+           {{"error", ForwardingFallback::error}, {"proxy", ForwardingFallback::proxy}},
            "what happens where the kernel has no ip_vs")
           .initially("error"),
       accept_proxy_key(),
-      networks("trusted_proxies", &Service::trusted_proxies, "who may send a PROXY header")
-          .until(Feature::accept_proxy, Json::array()),
+      networks("trusted_proxies", &Service::trusted_proxies, "who may send a PROXY header"),
       greeting_key(),
       word("early_talk", &Service::early_talk,
            {{"pass", EarlyTalk::pass}, {"hold", EarlyTalk::hold}, {"refuse", EarlyTalk::refuse}},
            "what happens to clients that speak before the server's greeting")
-          .initially_for(by_protocol({"pass", "hold", "hold", "hold", "hold", "pass"}))
-          .until(Feature::early_talk, "pass"),
+          .initially_for(by_protocol({"pass", "hold", "hold", "hold", "hold", "pass"})),
       object("timeouts", part(&Service::timeouts), &timeouts_keys, "timeouts",
              "how long a session may be silent"),
       duration("keepalive", &Service::keepalive,
@@ -489,15 +468,13 @@ const Table<Service>& service_keys() {
                  "congestion control towards clients; \"system\": the machine's"),
       object("refusal", part(&Service::refusal), &refusal_keys, "refusal",
              "what clients that can't be served are told"),
-      networks("allow", &Service::allow, "only these clients are served; empty: all")
-          .until(Feature::access_lists, Json::array()),
-      networks("deny", &Service::deny, "these clients are refused")
-          .until(Feature::access_lists, Json::array()),
+      networks("allow", &Service::allow, "only these clients are served; empty: all"),
+      networks("deny", &Service::deny, "these clients are refused"),
       word(
           "deny_reply", &Service::deny_reply,
           {{"554", DenyReply::reply_554}, {"421", DenyReply::reply_421}, {"drop", DenyReply::drop}},
           "what denied clients are told: permanent, temporary, or nothing")
-          .initially("554"),  // harmless before "deny" works
+          .initially("554"),
       object("limits", part(&Service::limits), &limits_keys, "limits", "how much clients may use"),
   };
   return table;
@@ -658,8 +635,7 @@ const Table<Probe>& probe_keys() {
           },
           [](const Probe& probe) { return probe.deep.enabled; },
           [](Probe& probe) { probe.deep = ProbeDeep{}; }, &deep_keys, "deep",
-          "a seldom, longer dialogue")
-          .until(Feature::probe_deep, "off"),
+          "a seldom, longer dialogue"),
   };
   return table;
 }
@@ -695,7 +671,6 @@ Key<Pool> source_address_key() {
         add(node.items[i], "an address");
       }
     } else if (node.kind == Node::Kind::string && node.text == "client") {
-      if (!reader.features().has(Feature::transparent)) report_unsupported(reader, node, "client");
       source.client = true;
     } else if (node.kind != Node::Kind::string || node.text != "auto") {
       add(node, kExpected);
@@ -709,7 +684,7 @@ Key<Pool> source_address_key() {
     for (const Address& address : pool.source_address.addresses) list.push_back(address.ip_text());
     return list.size() == 1 ? list[0] : list;
   };
-  return std::move(key).initially("auto").until(Feature::source_address, "auto");
+  return std::move(key).initially("auto");
 }
 
 /// A word, or a list of words: one a tier, the last one for all tiers above.
@@ -764,10 +739,6 @@ Key<Backend> address_key() {
       if (address.is_any() || multicast) {
         return reader.error(node, fmt::format("{}: not the address of one machine", quote(*value)));
       }
-    } else if (!reader.features().has(Feature::backend_names)) {
-      return reader.error(
-          node, fmt::format("not supported yet: address {}: a DNS name; write the address itself",
-                            quote(*value)));
     }
     out.address = *value;
     out.literal = endpoint->literal;
@@ -789,8 +760,7 @@ const Table<Backend>& backend_keys() {
       integer("max_sessions", &Backend::max_sessions, 0, kCountMax, "sessions at once; 0: no limit")
           .initially(0),
       rate("connect_rate", &Backend::connect_rate, "new connections; \"0/s\": no limit")
-          .initially("0/s")
-          .until(Feature::connect_rate, "0/s"),
+          .initially("0/s"),
       text("host", &Backend::host,
            {[](std::string_view value) { return value.empty() || is_name(value); }, kNameRule.why,
             "^[A-Za-z0-9._-]{0,64}$"},
@@ -818,13 +788,11 @@ const Table<Pool>& pool_keys() {
           [](const Pool& pool) { return pool.sticky.has_value(); },
           [](Pool& pool) { pool.sticky.reset(); }, &sticky_keys, "sticky",
           "keeps a source on one backend; absent: no")
-          .initially("off")
-          .until(Feature::sticky, "off"),
+          .initially("off"),
       object_or_off<Pool, Queue>(
           "queue", part(&Pool::queue), [](const Pool& pool) { return pool.queue.length != 0; },
           [](Pool& pool) { pool.queue = Queue{}; }, &queue_keys, "queue",
-          "where clients wait while every backend is full")
-          .until(Feature::queue, "off"),
+          "where clients wait while every backend is full"),
       word("overflow", &Pool::overflow,
            {{"queue", Overflow::queue}, {"next_tier", Overflow::next_tier}},
            "where sessions go when a whole tier is at max_sessions")
@@ -836,23 +804,19 @@ const Table<Pool>& pool_keys() {
       word("when_all_down", &Pool::when_all_down,
            {{"try", WhenAllDown::attempt}, {"refuse", WhenAllDown::refuse}},
            "whether backends that are down are tried when nobody is up")
-          .initially("try")
-          .until(Feature::when_all_down, "try"),
+          .initially("try"),
       word("on_down", &Pool::on_down,
            {{"keep", OnDown::keep}, {"pace", OnDown::pace}, {"close", OnDown::close}},
            "what happens to the sessions of a backend that goes down")
-          .initially("pace")
-          .until(Feature::on_down, "keep"),
+          .initially("pace"),
       word("send_proxy", &Pool::send_proxy,
            {{"off", SendProxy::off}, {"v1", SendProxy::v1}, {"v2", SendProxy::v2}},
            "PROXY header that tells backends the client's address")
-          .initially("off")
-          .until(Feature::send_proxy, "off"),
+          .initially("off"),
       source_address_key(),
       duration("slow_start", &Pool::slow_start, {.min = 1s, .max = hours(24), .zero = true},
                "time in which a returning backend gets its full share again; \"0s\": at once")
-          .initially("30s")
-          .until(Feature::slow_start, "0s"),
+          .initially("30s"),
       object_or_off<Pool, Passive>(
           "passive",
           [](Pool& pool) -> Passive& {
@@ -861,13 +825,12 @@ const Table<Pool>& pool_keys() {
           },
           [](const Pool& pool) { return pool.passive.enabled; },
           [](Pool& pool) { pool.passive = Passive{}; }, &passive_keys, "passive",
-          "what clients' connects say about a backend")
-          .until(Feature::passive, "off"),
+          "what clients' connects say about a backend"),
       object_or_off<Pool, Probe>(
           "probe", part(&Pool::probe),
           [](const Pool& pool) { return pool.probe.type != ProbeType::off; },
-          [](Pool& pool) { pool.probe = Probe{}; }, &probe_keys, "probe", "how health is found out")
-          .until(Feature::probe, "off"),
+          [](Pool& pool) { pool.probe = Probe{}; }, &probe_keys, "probe",
+          "how health is found out"),
       objects<Pool, Backend>(
           "backends", &Pool::backends, kBackendsMax, &backend_keys, nullptr, "backend",
           "the servers, like [ { \"name\": \"mx1\", \"address\": \"192.0.2.11:25\" } ]"),

@@ -48,7 +48,7 @@ def refused(endpoint):
 def bad_configs():
     """(name, text) of each file in the table of the loader's unit test."""
     table = (program.ROOT / "tests/unit/config/bad_configs.cc").read_text()
-    found = re.findall(r'\{"(\w+)", Build::complete, (?:R"json\((.*?)\)json"|"((?:[^"\\]|\\.)*)"),', table, re.S)
+    found = re.findall(r'\{"(\w+)", (?:R"json\((.*?)\)json"|"((?:[^"\\]|\\.)*)"),', table, re.S)
     return [(name, raw or plain.encode().decode("unicode_escape")) for name, raw, plain in found]
 
 

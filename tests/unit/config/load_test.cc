@@ -27,11 +27,10 @@ using testing::IsEmpty;
 using testing::SizeIs;
 using testing::StartsWith;
 
-LoadOptions options_for(Build build) {
+LoadOptions test_options() {
   LoadOptions options;
   options.hostname = "mail.example.org";
   options.cpus = 4;
-  options.features = build == Build::complete ? Features::all() : Features{};
   return options;
 }
 
@@ -51,8 +50,8 @@ std::string file_with(const std::string& protocol, const std::string& service = 
          pool + "}]}";
 }
 
-Config loaded(const std::string& text, Build build = Build::complete) {
-  const LoadResult result = load_text(text, options_for(build));
+Config loaded(const std::string& text) {
+  const LoadResult result = load_text(text, test_options());
   EXPECT_THAT(result.errors, IsEmpty()) << (result.errors.empty() ? "" : result.errors[0].text());
   return result.config.value_or(Config{});
 }
@@ -60,7 +59,7 @@ Config loaded(const std::string& text, Build build = Build::complete) {
 class BadConfigs : public testing::TestWithParam<BadConfig> {};
 
 TEST_P(BadConfigs, say_exactly_this) {
-  const LoadResult result = load_text(GetParam().text, options_for(GetParam().build));
+  const LoadResult result = load_text(GetParam().text, test_options());
   EXPECT_EQ(lines_of(result), GetParam().lines) << GetParam().text;
   EXPECT_EQ(result.config.has_value(), result.errors.empty());
 }
@@ -81,14 +80,13 @@ TEST(Messages, are_bounded_in_number) {
   std::string text = R"({"services": [)";
   for (int i = 0; i < 1000; ++i) text += std::string(i == 0 ? "" : ",") + "7";
   text += R"(], "pools": [{"name": "p", "backends": [{"name": "b", "address": "192.0.2.1:25"}]}]})";
-  const LoadResult result = load_text(text, options_for(Build::complete));
+  const LoadResult result = load_text(text, test_options());
   ASSERT_THAT(result.errors, SizeIs(kProblemsMax + 1));
   EXPECT_EQ(result.errors.back().text(), "poise.json: and 800 more errors");
 }
 
 TEST(Messages, count_columns_in_characters) {
-  const LoadResult result =
-      load_text("{/* \u00e4\u00f6\u00fc */ \"x\": 1}", options_for(Build::complete));
+  const LoadResult result = load_text("{/* \u00e4\u00f6\u00fc */ \"x\": 1}", test_options());
   ASSERT_FALSE(result.errors.empty());
   EXPECT_EQ(result.errors.back().pointer, "/x");
   EXPECT_EQ(result.errors.back().column, 12u);
@@ -96,14 +94,14 @@ TEST(Messages, count_columns_in_characters) {
 
 TEST(Files, over_the_size_limit_are_refused) {
   const std::string text(kFileBytesMax + 1, ' ');
-  EXPECT_THAT(lines_of(load_text(text, options_for(Build::complete))),
+  EXPECT_THAT(lines_of(load_text(text, test_options())),
               ElementsAre("poise.json:1:1: the file has 16777217 bytes, 16777216 are allowed"));
 }
 
 TEST(Files, with_too_many_values_are_refused) {
   std::string text = R"({"services": [)";
   for (std::size_t i = 0; i <= kValuesMax; ++i) text += "0,";
-  const LoadResult result = load_text(text, options_for(Build::complete));
+  const LoadResult result = load_text(text, test_options());
   ASSERT_THAT(result.errors, SizeIs(1));
   EXPECT_THAT(result.errors[0].message, HasSubstr("more than 1000000 values"));
 }
@@ -125,7 +123,7 @@ TEST(Files, are_named_in_messages) {
 }
 
 TEST(Comments, of_both_kinds_are_skipped_everywhere) {
-  const LoadResult plain = load_text(file_with("smtp"), options_for(Build::complete));
+  const LoadResult plain = load_text(file_with("smtp"), test_options());
   std::string text;
   bool in_string = false;
   for (const char c : file_with("smtp")) {
@@ -133,14 +131,13 @@ TEST(Comments, of_both_kinds_are_skipped_everywhere) {
     if (c == '"') in_string = !in_string;
     if (!in_string) text += "/* { [ \" */ // , \"\n";
   }
-  const LoadResult commented = load_text(text, options_for(Build::complete));
+  const LoadResult commented = load_text(text, test_options());
   ASSERT_TRUE(plain.config && commented.config) << text;
   EXPECT_EQ(*plain.config, *commented.config);
 }
 
 TEST(Comments, do_not_shift_positions) {
-  const LoadResult result =
-      load_text("// one\n/* two\nthree */ {\n \"x\": 1 }", options_for(Build::complete));
+  const LoadResult result = load_text("// one\n/* two\nthree */ {\n \"x\": 1 }", test_options());
   ASSERT_FALSE(result.errors.empty());
   EXPECT_EQ(result.errors.back().text().substr(0, 18), "poise.json:4:2: /x");
 }
@@ -151,7 +148,7 @@ TEST(Errors, of_all_objects_are_told_together) {
       R"({"workers": 0,
 "services": [{"name": "a b", "listen": ["x"], "protocol": "imap", "pool": "q", "keepalive": 5}],
 "pools": [{"name": "p", "weight": 1, "backends": [{"name": "b", "address": "1.2.3.4"}]}]})",
-      options_for(Build::complete));
+      test_options());
   std::vector<std::string> pointers;
   for (const Problem& problem : result.errors) pointers.push_back(problem.pointer);
   EXPECT_THAT(pointers, ElementsAre("/workers", "/services/0/name", "/services/0/listen/0",
@@ -235,54 +232,22 @@ TEST(Defaults, of_a_complete_build_are_the_contracts) {
   EXPECT_FALSE(loaded(file_with("smtp")).pools[0].sticky);
 }
 
-TEST(Defaults, of_what_is_not_supported_yet_are_off) {
-  for (const std::string_view protocol : kProtocolNames) {
-    SCOPED_TRACE(protocol);
-    const Config config = loaded(file_with(std::string(protocol)), Build::bare);
-    ASSERT_THAT(config.services, SizeIs(1));
-    EXPECT_FALSE(config.services[0].greeting.enabled);
-    EXPECT_EQ(config.services[0].greeting.tries, 3u);
-    EXPECT_EQ(config.services[0].early_talk, EarlyTalk::pass);
-    EXPECT_EQ(config.admin.socket, "");
-    EXPECT_FALSE(config.admin.http);
-    const Pool& pool = config.pools[0];
-    EXPECT_FALSE(pool.sticky);
-    EXPECT_EQ(pool.queue.length, 0u);
-    EXPECT_EQ(pool.on_down, OnDown::keep);
-    EXPECT_EQ(pool.slow_start, 0s);
-    EXPECT_FALSE(pool.passive.enabled);
-    EXPECT_EQ(pool.probe.type, ProbeType::off);
-  }
-}
-
-TEST(Unsupported, features_may_be_switched_off_by_name) {
-  const Config config = loaded(
-      R"({"admin": {"socket": "off", "http": "off"}, )" +
-          file_with(
-              "smtp",
-              R"(, "greeting": "off", "early_talk": "pass", "accept_proxy": false, "deny": [], "refusal": {})",
-              R"(, "sticky": "off", "queue": "off", "passive": "off", "probe": "off", "slow_start": 0,
-                        "send_proxy": "off", "source_address": "auto", "when_all_down": "try", "on_down": "keep")")
-              .substr(1),
-      Build::bare);
-  EXPECT_EQ(config, loaded(file_with("smtp"), Build::bare));
-}
-
-TEST(Unsupported, greeting_takes_tries_alone) {
-  EXPECT_EQ(loaded(file_with("smtp", R"(, "greeting": {"tries": 5})"), Build::bare)
-                .services[0]
-                .greeting.tries,
-            5u);
-}
-
-TEST(Unsupported, ends_when_its_feature_is_switched_on) {
-  const std::string text = file_with("imap", "", R"(, "sticky": {"ttl": "1h"})");
-  EXPECT_FALSE(load_text(text, options_for(Build::bare)).config);
-  LoadOptions options = options_for(Build::bare);
-  options.features.set(Feature::sticky);
-  const LoadResult result = load_text(text, options);
-  ASSERT_TRUE(result.config);
-  EXPECT_EQ(result.config->pools[0].sticky->ttl, 1h);
+TEST(Off, is_a_word_where_something_can_be_switched_off) {
+  const Config config =
+      loaded(R"({"admin": {"socket": "off", "http": "off"}, )" +
+             file_with("smtp", R"(, "greeting": "off")",
+                       R"(, "sticky": "off", "queue": "off", "passive": "off", "probe": "off",
+                     "send_proxy": "off")")
+                 .substr(1));
+  EXPECT_EQ(config.admin.socket, "");
+  EXPECT_FALSE(config.admin.http);
+  EXPECT_FALSE(config.services.at(0).greeting.enabled);
+  const Pool& pool = config.pools.at(0);
+  EXPECT_FALSE(pool.sticky);
+  EXPECT_EQ(pool.queue.length, 0u);
+  EXPECT_FALSE(pool.passive.enabled);
+  EXPECT_EQ(pool.probe.type, ProbeType::off);
+  EXPECT_EQ(pool.send_proxy, SendProxy::off);
 }
 
 TEST(Zero, is_a_number_or_a_text_where_it_means_no_limit) {
@@ -307,7 +272,7 @@ TEST(Pools, are_found_by_name) {
   EXPECT_EQ(config.pools.at(1).backends.at(0).literal->text(), "[2001:db8::1]:1");
 }
 
-TEST(Backends, may_be_names_once_that_is_supported) {
+TEST(Backends, may_be_names) {
   std::string text = file_with("tcp");
   text.replace(text.find("192.0.2.11"), 10, "mx.example.org");
   const Backend backend = loaded(text).pools.at(0).backends.at(0);
@@ -321,7 +286,7 @@ TEST(Ipvs, services_have_no_gate_and_no_queue) {
   EXPECT_FALSE(config.services.at(0).greeting.enabled);
   EXPECT_EQ(config.services.at(0).early_talk, EarlyTalk::pass);
   EXPECT_EQ(config.pools.at(0).queue.length, 0u);
-  EXPECT_EQ(config, loaded(print_config(config, Features::all())));
+  EXPECT_EQ(config, loaded(print_config(config)));
 }
 
 // Everything that can be said, said differently from its default: nothing may get lost on the way
@@ -364,40 +329,26 @@ constexpr const char* kEverything =
 TEST(Print, loads_again_to_the_same) {
   const Config config = loaded(kEverything);
   ASSERT_THAT(config.services, SizeIs(4));
-  const std::string printed = print_config(config, Features::all());
+  const std::string printed = print_config(config);
   const Config again = loaded(printed);
   EXPECT_TRUE(config == again) << printed;
-  EXPECT_EQ(printed, print_config(again, Features::all()));
-}
-
-TEST(Print, of_a_bare_build_loads_again_to_the_same) {
-  for (const std::string_view protocol : kProtocolNames) {
-    const Config config =
-        loaded(file_with(std::string(protocol), R"(, "greeting": {"tries": 7})"), Build::bare);
-    const Config again = loaded(print_config(config, Features{}), Build::bare);
-    EXPECT_TRUE(config == again) << protocol;
-  }
+  EXPECT_EQ(printed, print_config(again));
 }
 
 TEST(Print, names_password_files_only) {
-  const std::string printed = print_config(loaded(kEverything), Features::all());
+  const std::string printed = print_config(loaded(kEverything));
   EXPECT_THAT(printed, HasSubstr(R"("password_file": "/etc/secret")"));
 }
 
-TEST(Examples, load_or_say_only_what_is_not_supported_yet) {
+TEST(Examples, load) {
   std::size_t count = 0;
   for (const auto& entry :
        std::filesystem::directory_iterator(POISE_SOURCE_DIR "/config/examples")) {
     if (entry.path().extension() != ".json") continue;
     ++count;
     SCOPED_TRACE(entry.path().filename());
-    LoadOptions options = options_for(Build::complete);
-    EXPECT_THAT(lines_of(load_file(entry.path(), options)),
+    EXPECT_THAT(lines_of(load_file(entry.path(), test_options())),
                 testing::Each(HasSubstr("see our address instead of the client's")));
-    options.features = supported();
-    for (const Problem& problem : load_file(entry.path(), options).errors) {
-      EXPECT_THAT(problem.message, StartsWith("not supported yet: "));
-    }
   }
   EXPECT_GE(count, 10u);
 }

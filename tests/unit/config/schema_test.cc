@@ -135,11 +135,9 @@ TEST(Schema, accepts_the_examples_and_what_is_printed) {
     if (entry.path().extension() != ".json") continue;
     SCOPED_TRACE(entry.path().filename());
     EXPECT_TRUE(accepts(schema(), read_json(entry.path())));
-    LoadOptions options;
-    options.features = Features::all();
-    const LoadResult result = load_file(entry.path(), options);
+    const LoadResult result = load_file(entry.path());
     ASSERT_TRUE(result.config);
-    EXPECT_TRUE(accepts(schema(), Json::parse(print_config(*result.config, Features::all()))));
+    EXPECT_TRUE(accepts(schema(), Json::parse(print_config(*result.config))));
   }
 }
 
