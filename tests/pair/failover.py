@@ -9,7 +9,7 @@ import time
 import unittest
 
 import processes
-from pair_lab import SOURCES, Lab, Watch
+from pair_lab import SOURCES, HeldSession, Lab, Watch
 
 # Adverts of 200 ms: the passive box takes over after three silences and a little. The limit is for a busy machine;
 # what was seen is printed.
@@ -23,14 +23,7 @@ class Pair(unittest.TestCase):
 
     def setUp(self):
         self.lab = self.enterContext(Lab(advert=self.advert))
-        self.one = self.enterContext(self.lab.box("lb1"))
-        self.two = self.enterContext(self.lab.box("lb2"))
-        processes.wait_until(lambda: self.one.in_sync() and self.two.in_sync(), within=30, what="in sync")
-        self.lab.start_keepalived("lb1")
-        self.lab.start_keepalived("lb2")
-        self.lab.wait_for_holder("lb1")
-        processes.wait_until(lambda: self.two.pair()["peer_role"] == "master", what="lb2 hears of it")
-        processes.wait_until(lambda: self.two.pair()["role"] == "backup", what="lb2 is backup")
+        self.one, self.two = self.lab.start_both(self.enterContext)
         self.sources = SOURCES[:6]
         self.landed = self.lab.servers_of(self.sources)
         self.one.done("drain", "mx/mx3", "--reason", "new kernel")
@@ -58,13 +51,6 @@ class Pair(unittest.TestCase):
                 self.assertEqual(server, self.landed[source], f"{source} stays on its server")
             self.assertNotEqual(server, "mx3", "drained stays drained")
 
-    def one_has_it(self, name):
-        """At rest: exactly one, for some time."""
-        self.lab.wait_for_holder(name)
-        for _ in range(20):
-            self.assertEqual(self.lab.holders(), [name])
-            time.sleep(0.05)
-
 
 class DefaultAdverts(Pair):
     """One advert a second, as it is when nothing is said."""
@@ -86,7 +72,7 @@ class Failover(Pair):
         self.one.wait()
         with self.lab.box("lb1") as again:
             processes.wait_until(again.in_sync, within=30, what="in sync again")
-            self.one_has_it("lb2")
+            self.lab.one_has_it("lb2")
             self.assertNotEqual(again.backend("mx3")["admin"], "enabled")
             self.assertEqual(again.pair()["role"], "backup")
 
@@ -96,7 +82,7 @@ class Failover(Pair):
         self.fails("daemon frozen", lambda: os.kill(self.one.pid, signal.SIGSTOP))
         os.kill(self.one.pid, signal.SIGCONT)
         processes.wait_until(self.one.in_sync, within=30, what="in sync again")
-        self.one_has_it("lb2")
+        self.lab.one_has_it("lb2")
 
     def test_daemon_frozen_without_its_guard(self):
         """Somebody has killed the guard, too: keepalived's own question finds out, more slowly."""
@@ -117,10 +103,10 @@ class Failover(Pair):
         processes.wait_until(lambda: self.lab.holders() == ["lb1"], within=20, what="lb2 gives way")
         self.assertIn("has them too", " ".join(self.two.pair()["faults"]))
         time.sleep(2)
-        self.one_has_it("lb1")
+        self.lab.one_has_it("lb1")
         for name in ("lb1", "lb2"):
             subprocess.run([*self.lab.inside(name), "nft", "delete table ip pair"], check=True, capture_output=True)
-        self.one_has_it("lb1")
+        self.lab.one_has_it("lb1")
 
     def test_network_cut(self):
         """The active box's cable: both are master until it is in again, then one is."""
@@ -132,12 +118,12 @@ class Failover(Pair):
         time.sleep(3)
         holders = self.lab.holders()
         self.assertEqual(len(holders), 1)
-        self.one_has_it(holders[0])
+        self.lab.one_has_it(holders[0])
         processes.wait_until(lambda: self.one.in_sync() and self.two.in_sync(), within=30, what="in sync again")
 
     def test_keepalived_stopped(self):
         self.fails("keepalived stopped", lambda: self.lab.stop_keepalived("lb1"))
-        self.one_has_it("lb2")
+        self.lab.one_has_it("lb2")
         processes.wait_until(lambda: self.one.pair()["role"] == "unknown", what="lb1 knows that keepalived is gone")
 
     def test_daemon_stopped(self):
@@ -148,20 +134,11 @@ class Failover(Pair):
         self.moves("daemon stopped (SIGTERM)", begin)
         refused = [a for a in self.watch.attempts() if a[2].startswith("421")]
         self.assertEqual(refused, [])
-        self.one_has_it("lb2")
-
-    def hold_a_session(self):
-        """A client on lb1 that says nothing for two minutes."""
-        holder = processes.start([*self.lab.inside("client"), "python3", "-c",
-                                  "import socket,time; s=socket.create_connection(('10.77.0.10',25),5);"
-                                  "s.recv(99); print('on', flush=True); time.sleep(120)"], stdout=subprocess.PIPE)
-        self.addCleanup(holder.stdout.close)
-        self.addCleanup(processes.stop, holder)
-        self.assertEqual(holder.stdout.readline(), b"on\n")
+        self.lab.one_has_it("lb2")
 
     def test_sessions_of_a_lost_address_end(self):
         """No packet comes for them any more; after 30 s they give back their places."""
-        self.hold_a_session()
+        self.enterContext(HeldSession(self.lab))
         self.one.done("pair", "switch")
         begin = time.monotonic()
         time.sleep(15)
@@ -174,7 +151,7 @@ class Failover(Pair):
 
     def test_switch(self):
         """An operator's: says what it costs, and back."""
-        self.hold_a_session()
+        self.enterContext(HeldSession(self.lab))
         self.assertRegex(self.one.done("pair", "switch", "--dry-run"), r"[1-9]\d* proxied sessions end")
         self.assertEqual(self.lab.holders(), ["lb1"])
         refused = self.two.ctl("pair", "switch")
@@ -183,13 +160,13 @@ class Failover(Pair):
         begin = time.monotonic()
         self.assertIn("lb2 has the addresses", self.one.done("pair", "switch", "--reason", "test"))
         self.moves("pair switch", begin)
-        self.one_has_it("lb2")
+        self.lab.one_has_it("lb2")
         processes.wait_until(lambda: self.one.pair()["role"] == "backup", what="lb1 is backup")
         self.assertEqual(self.one.metric("poise_vrrp_state")['instance="mail",state="backup"'], 1.0)
         self.assertEqual(self.two.metric("poise_vrrp_state")['instance="mail",state="master"'], 1.0)
         self.assertEqual(self.two.metric("poise_pair_in_sync"), {"": 1.0})
         self.two.done("pair", "switch")
-        self.one_has_it("lb1")
+        self.lab.one_has_it("lb1")
 
     def test_all_servers_dead(self):
         """Nothing moves: one box has the address, and clients read a refusal there."""

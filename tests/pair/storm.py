@@ -20,12 +20,7 @@ class Storm(unittest.TestCase):
         """All are served, none is refused, and no faster than the servers are said to take."""
         lab = self.enterContext(Lab(protocol="imap", pool={
             "backend": {"connect_rate": f"{RATE}/s"}, "queue": {"length": 2 * LOGINS, "timeout": "2m"}}))
-        one = self.enterContext(lab.box("lb1"))
-        two = self.enterContext(lab.box("lb2"))
-        processes.wait_until(lambda: one.in_sync() and two.in_sync(), within=30, what="in sync")
-        lab.start_keepalived("lb1")
-        lab.start_keepalived("lb2")
-        lab.wait_for_holder("lb1")
+        one, two = lab.start_both(self.enterContext)
         one.process.kill()
         one.wait()
         begin = time.monotonic()

@@ -15,7 +15,7 @@ import time
 import poised
 import processes
 
-VIP = "10.77.0.10"
+VIP, VIP6 = "10.77.0.10", "fd77::10"
 BOXES = {"lb1": "10.77.0.2", "lb2": "10.77.0.3"}
 SERVERS = {"mx1": "10.77.0.5", "mx2": "10.77.0.6", "mx3": "10.77.0.7"}
 CLIENT = "10.77.0.4"
@@ -44,18 +44,34 @@ with socket.create_connection((sys.argv[1], 25), 3, (sys.argv[2], 0)) as s:
     print(s.recv(200).decode().strip())
 """
 
+# A session that stays: a line of input is said, the first line of its answer is a line of output.
+_HELD = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 60) as s:
+    answers = s.makefile("rb")
+    print(answers.readline().decode().strip(), flush=True)
+    for line in sys.stdin:
+        s.sendall(line.strip().encode() + b"\\r\\n")
+        print(answers.readline().decode().strip(), flush=True)
+"""
+
 
 def ip(*words):
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
+def address6(address):
+    """A host's other address: 10.77.0.2 -> fd77::2."""
+    return f"fd77::{address.rpartition('.')[2]}"
+
+
 class Watch:
     """What a client that connects every 20 ms reads."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, vip=VIP):
         self.path = lab.folder / f"watch-{time.monotonic_ns()}"
         with open(self.path, "wb") as out:
-            self.process = processes.start([*lab.inside("client"), "python3", "-c", _WATCH, VIP], stdout=out)
+            self.process = processes.start([*lab.inside("client"), "python3", "-c", _WATCH, vip], stdout=out)
 
     def attempts(self):
         found = []
@@ -78,6 +94,30 @@ class Watch:
         if failed[-1] + 1 >= len(late):
             raise AssertionError(f"no session after the last failed one: {late[-3:]}")
         return late[failed[-1] + 1][1] - moment
+
+
+class HeldSession:
+    """A client's session for the length of a with block; `greeting` is the server's."""
+
+    def __init__(self, lab, vip=VIP):
+        self._command = [*lab.inside("client"), "python3", "-c", _HELD, vip, str(lab.port)]
+
+    def __enter__(self):
+        self.process = processes.start(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.DEVNULL, text=True)
+        self.greeting = self.process.stdout.readline().strip()
+        return self
+
+    def __exit__(self, *_):
+        processes.stop(self.process)
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+    def say(self, line):
+        """The answer's first line; "" when the session is over."""
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
 
 
 class Box(poised.Poised):
@@ -132,12 +172,14 @@ class Box(poised.Poised):
 
 
 class Lab:
-    """Everything but the boxes' programs runs when it is made; use it in a with block."""
+    """Everything but the boxes' programs runs when it is made; use it in a with block. `edit(config)` changes what
+    both boxes' file has."""
 
-    def __init__(self, advert="200ms", protocol="smtp", pool=None, **pair):
+    def __init__(self, advert="200ms", protocol="smtp", pool=None, edit=None, **pair):
         self.advert = advert
         self.protocol, self.port = protocol, {"smtp": 25, "imap": 143}[protocol]
         self.pool = pool or {}
+        self.edit = edit or (lambda config: None)
         self.pair = pair
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="poise-pair-"))
         self.folder.chmod(0o755)
@@ -181,6 +223,7 @@ class Lab:
            "netns", self.prefix + "sw")
         ip("-n", self.prefix + "sw", "link", "set", "p-" + name, "master", "br0", "up")
         ip("-n", self.prefix + name, "addr", "add", f"{address}/24", "dev", "eth0")
+        ip("-n", self.prefix + name, "addr", "add", f"{address6(address)}/64", "dev", "eth0", "nodad")
         ip("-n", self.prefix + name, "link", "set", "eth0", "up")
 
     def inside(self, name):
@@ -200,7 +243,7 @@ class Lab:
 
     def config(self):
         """One file for both boxes."""
-        return {
+        config = {
             "version": 1, "hostname": "mx.poise.test", "workers": 1,
             "admin": {"socket": "${run}/poised.sock", "http": "off"},
             "shutdown": {"drain": "2s"},
@@ -220,10 +263,23 @@ class Lab:
                           "advert_interval": self.advert}],
                 **self.pair},
         }
+        self.edit(config)
+        return config
 
     def box(self, name):
         self.boxes[name] = Box(self, name)
         return self.boxes[name]
+
+    def start_both(self, enter):
+        """Both boxes up and in sync, keepalived on both, lb1 active. `enter`: a test's enterContext."""
+        one, two = enter(self.box("lb1")), enter(self.box("lb2"))
+        processes.wait_until(lambda: one.in_sync() and two.in_sync(), within=30, what="in sync")
+        self.start_keepalived("lb1")
+        self.start_keepalived("lb2")
+        self.wait_for_holder("lb1")
+        processes.wait_until(lambda: two.pair()["peer_role"] == "master", what="lb2 hears of it")
+        processes.wait_until(lambda: two.pair()["role"] == "backup", what="lb2 is backup")
+        return one, two
 
     def start_keepalived(self, name):
         box = self.boxes[name]
@@ -244,19 +300,28 @@ class Lab:
     def stop_keepalived(self, name):
         processes.stop(self.keepalives[name])
 
-    def has_address(self, name):
+    def has_address(self, name, vip=VIP):
         said = subprocess.check_output(["ip", "-n", self.prefix + name, "-o", "addr"], text=True)
-        return f" {VIP}/" in said
+        return f" {vip}/" in said
 
-    def holders(self):
-        return [name for name in BOXES if self.has_address(name)]
+    def holders(self, vip=VIP):
+        return [name for name in BOXES if self.has_address(name, vip)]
 
     def wait_for_holder(self, name, within=20):
         processes.wait_until(lambda: self.holders() == [name], within=within, what=f"{name} alone has the address")
 
-    def session(self, source=CLIENT):
+    def one_has_it(self, name, vip=VIP, seconds=1.0):
+        """At rest: this one alone has the address, for that long."""
+        processes.wait_until(lambda: self.holders(vip) == [name], within=20, what=f"{name} alone has {vip}")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.holders(vip) != [name]:
+                raise AssertionError(f"{name} alone has {vip}, but for a moment {self.holders(vip)}")
+            time.sleep(0.05)
+
+    def session(self, source=CLIENT, vip=VIP):
         """The greeting that a new client from `source` reads; None: none."""
-        done = subprocess.run([*self.inside("client"), "python3", "-c", _ONCE, VIP, source], capture_output=True,
+        done = subprocess.run([*self.inside("client"), "python3", "-c", _ONCE, vip, source], capture_output=True,
                               text=True, check=False, timeout=15)
         return done.stdout.strip() or None
 
