@@ -384,7 +384,7 @@ void Control::begin_drain(std::string cause) {
 void Control::stop_listening() {
   listeners_.stop();
   workers_.post(proxy::StopListening{});
-  ipvs_.drain();
+  ipvs_.drain(pair_.elsewhere());
   loop_.after(config_.shutdown_drain, [this] { cut("the drain is over"); });
   await_listeners_closed();
 }

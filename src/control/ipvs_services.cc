@@ -345,8 +345,9 @@ std::uint64_t IpvsServices::active() const {
 
 // ---- the end
 
-void IpvsServices::drain() {
+void IpvsServices::drain(std::set<Address> elsewhere) {
   stopping_ = true;
+  elsewhere_ = std::move(elsewhere);
   if (!available_ || !began_) return;
   look();
   look_armed_ = false;
@@ -354,7 +355,15 @@ void IpvsServices::drain() {
 }
 
 bool IpvsServices::drained() const {
-  return !available_ || !began_ || owned_.empty() || active() == 0;
+  if (!available_ || !began_) return true;
+  return std::none_of(now_.use.begin(), now_.use.end(), [this](const auto& each) {
+    const auto& [key, destinations] = each;
+    Address address = key.address;
+    address.port = 0;
+    return owned_.contains(key) && !elsewhere_.contains(address) &&
+           std::any_of(destinations.begin(), destinations.end(),
+                       [](const auto& destination) { return destination.second.active > 0; });
+  });
 }
 
 void IpvsServices::close() {
@@ -382,10 +391,14 @@ void IpvsServices::follow_sync() {
   const auto has = [](const std::vector<ipvs::SyncDaemon>& all, const ipvs::SyncDaemon& one) {
     return std::find(all.begin(), all.end(), one) != all.end();
   };
+  // Of the other direction and the same place: an earlier run's that was killed while it had the
+  // other role.
   for (const ipvs::SyncDaemon& each : *running) {
-    const bool in_the_way =
-        std::any_of(sync_wanted_.begin(), sync_wanted_.end(),
-                    [&](const ipvs::SyncDaemon& other) { return other.master == each.master; });
+    const bool in_the_way = std::any_of(
+        sync_wanted_.begin(), sync_wanted_.end(), [&](const ipvs::SyncDaemon& other) {
+          return other.master == each.master ||
+                 (other.interface == each.interface && other.id == each.id);
+        });
     if (has(sync_wanted_, each) || (!in_the_way && !has(sync_started_, each))) continue;
     if (auto done = kernel_.stop(each); !done) return say_once(done.error().text(), sync_trouble_);
   }

@@ -18,6 +18,7 @@
 #include "ipvs/host_checks.h"
 #include "ipvs/kernel.h"
 #include "log/log.h"
+#include "poise/address.h"
 #include "poise/config.h"
 #include "poise/ids.h"
 #include "poise/result.h"
@@ -69,8 +70,9 @@ class IpvsServices {
   /// Happens every two seconds; at once for who must know how many sessions there are.
   void look();
 
-  /// Nobody gets new connections any more.
-  void drain();
+  /// Nobody gets new connections any more. Those to addresses that are `elsewhere` (ports 0) aren't
+  /// waited for: the other node of the pair carries them on.
+  void drain(std::set<Address> elsewhere);
   /// No connection is left, or there is nothing in the kernel.
   [[nodiscard]] bool drained() const;
   [[nodiscard]] std::uint64_t active() const;
@@ -138,6 +140,7 @@ class IpvsServices {
   bool began_ = false;
   bool keeping_ = false;  ///< what was there has been taken over
   bool stopping_ = false;
+  std::set<Address> elsewhere_;  ///< while stopping
   bool look_armed_ = false;
 };
 

@@ -198,6 +198,20 @@ void PairWatch::on_roles(std::vector<pair::VrrpWatch::Instance> roles) {
   ground_.role_changed();
 }
 
+std::set<Address> PairWatch::elsewhere() const {
+  std::set<Address> addresses;
+  if (!on()) return addresses;
+  for (const config::Vrrp& each : pair().vrrp) {
+    const bool here = std::any_of(roles_.begin(), roles_.end(), [&each](const auto& instance) {
+      return instance.name == each.name && instance.role == Role::master;
+    });
+    if (here) continue;
+    for (const config::VirtualAddress& address : each.virtual_addresses)
+      addresses.insert(address.address);
+  }
+  return addresses;
+}
+
 /// No packet of theirs will reach us again; they hold places at the servers.
 void PairWatch::close_sessions_of(const std::string& instance, std::uint64_t turn) {
   if (turns_[instance] != turn) return;

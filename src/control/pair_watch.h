@@ -79,6 +79,9 @@ class PairWatch {
 
   [[nodiscard]] std::optional<PairView> view() const;
 
+  /// The virtual addresses that this box does not have now; ports 0.
+  [[nodiscard]] std::set<Address> elsewhere() const;
+
   /// Of this box: that of all its instances.
   [[nodiscard]] pair::Role role() const { return pair::whole(roles_); }
 
