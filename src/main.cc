@@ -24,6 +24,7 @@
 #include "config/keepalived.h"
 #include "config/load.h"
 #include "config/print.h"
+#include "control/commands.h"
 #include "control/control.h"
 #include "control/ipvs_table.h"
 #include "log/log.h"
@@ -209,7 +210,13 @@ int main(int argc, char** argv) {
   if (!arguments.import.empty())
     return run_import_command(arguments.import[0], arguments.import[1]);
   if (!arguments.probe.address.empty()) return run_probe_command(arguments.probe);
+  std::string undone;
+  if (!arguments.check && !arguments.print_config)
+    undone = control::Commands::undo_unfinished_push(arguments.config_path);
   config::LoadResult loaded = config::load_file(arguments.config_path);
+  if (!undone.empty())
+    loaded.warnings.push_back(
+        {.file = arguments.config_path, .line = 0, .column = 0, .pointer = "", .message = undone});
   if (!loaded.config) {
     print(loaded.errors, "error");
     print(loaded.warnings, "warning");

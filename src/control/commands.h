@@ -130,8 +130,14 @@ class Commands {
   /// What the other box asks and has decided.
   void peer_asks(const pair::Request& request,
                  std::function<void(bool good, std::string text)> answer);
+  /// The link to it is lost: what it pushed and had not confirmed is taken back.
+  void peer_lost();
   void apply(const pair::Decision& decision);
   void apply(const pair::BanChange& change);
+
+  /// Before the configuration is read at start: a push that a crash left half done is taken back.
+  /// What was done, in words; nothing: there was none.
+  static std::string undo_unfinished_push(const std::string& config_path);
 
   /// At start, before the first snapshot: what a restart must not forget.
   void restore();
@@ -189,6 +195,7 @@ class Commands {
   void take_candidate(const std::string& text,
                       const std::function<void(bool, std::string)>& answer);
   void commit_candidate(const std::function<void(bool, std::string)>& answer);
+  void keep_candidate(const std::function<void(bool, std::string)>& answer);
   void revert_candidate(const std::function<void(bool, std::string)>& answer);
   void save();
   void restore_services();
@@ -207,9 +214,12 @@ class Commands {
   static constexpr std::size_t kLogPeer = 58;
 
   Ground ground_;
-  bool publish_due_ = false;     ///< what the peer decided
-  bool pushing_ = false;         ///< our file is on its way to the peer
-  std::uint64_t ban_timer_ = 0;  ///< the last one set; earlier ones do nothing
+  bool publish_due_ = false;  ///< what the peer decided
+  bool pushing_ = false;      ///< our file is on its way to the peer
+  enum class Pushed { nothing, trying, unconfirmed };
+  Pushed pushed_ = Pushed::nothing;  ///< what the peer pushed: until it says that both use it
+  bool unwanted_ = false;            ///< and is to be taken back once it was tried
+  std::uint64_t ban_timer_ = 0;      ///< the last one set; earlier ones do nothing
   History service_history_, backend_history_;
   WallTime started_{}, reloaded_{};
   std::string reload_error_;

@@ -104,6 +104,7 @@ Control::Control(config::Config config, About about, log::Log& log, Notify notif
                [this](const pair::Request& request, std::function<void(bool, std::string)> answer) {
                  commands_.peer_asks(request, std::move(answer));
                },
+           .link_lost = [this] { commands_.peer_lost(); },
            .role_changed = [this] { follow_role(); }}),
       guard_(about.guard),
       workers_(registries_, log,

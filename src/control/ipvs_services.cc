@@ -394,8 +394,8 @@ void IpvsServices::follow_sync() {
   // Of the other direction and the same place: an earlier run's that was killed while it had the
   // other role.
   for (const ipvs::SyncDaemon& each : *running) {
-    const bool in_the_way = std::any_of(
-        sync_wanted_.begin(), sync_wanted_.end(), [&](const ipvs::SyncDaemon& other) {
+    const bool in_the_way =
+        std::any_of(sync_wanted_.begin(), sync_wanted_.end(), [&](const ipvs::SyncDaemon& other) {
           return other.master == each.master ||
                  (other.interface == each.interface && other.id == each.id);
         });

@@ -183,13 +183,15 @@ void Commands::peer_asks(const pair::Request& request,
   }
   if (request.verb == "take") return take_candidate(request.text, answer);
   if (request.verb == "commit") return commit_candidate(answer);
+  if (request.verb == "keep") return keep_candidate(answer);
   if (request.verb == "revert") return revert_candidate(answer);
   answer(false, fmt::format("poise {} does not know \"{}\"", ground_.version, request.verb));
 }
 
 void Commands::take_candidate(const std::string& text,
                               const std::function<void(bool, std::string)>& answer) {
-  if (pushing_ || ground_.stopping()) return answer(false, "busy with another change");
+  if (pushing_ || pushed_ != Pushed::nothing || ground_.stopping())
+    return answer(false, "busy with another change");
   const std::string candidate = candidate_of(ground_.config_path);
   if (auto written = write_beside(ground_.config_path, candidate, text); !written)
     return answer(false, written.error().text());
@@ -200,6 +202,8 @@ void Commands::take_candidate(const std::string& text,
   });
 }
 
+/// From here on the peer says "keep" once it uses the file too, or "revert"; when it is gone before
+/// either, this box goes back by itself: peer_lost(), or undo_unfinished_push() at the next start.
 void Commands::commit_candidate(const std::function<void(bool, std::string)>& answer) {
   const std::string& path = ground_.config_path;
   const auto before = config::file_text(path);
@@ -209,15 +213,36 @@ void Commands::commit_candidate(const std::function<void(bool, std::string)>& an
   if (std::rename(candidate_of(path).c_str(), path.c_str()) != 0)
     return answer(false, fmt::format("{}: {}", path, std::strerror(errno)));
   const By by{.user = ground_.config.pair->peer().name, .reason = "pair push"};
+  pushed_ = Pushed::trying;
+  unwanted_ = false;
   reload(false, by, [this, answer](const ReloadView& view) {
-    if (view.done) return answer(true, "");
+    if (view.done) {
+      pushed_ = Pushed::unconfirmed;
+      if (!unwanted_) return answer(true, "");
+      return revert_candidate([answer](bool, const std::string&) { answer(false, "taken back"); });
+    }
+    pushed_ = Pushed::nothing;
     std::rename(previous_of(ground_.config_path).c_str(), ground_.config_path.c_str());
     reload_error_.clear();
     answer(false, fmt::format("{}", fmt::join(view.errors, "\n")));
   });
 }
 
+void Commands::keep_candidate(const std::function<void(bool, std::string)>& answer) {
+  if (pushed_ != Pushed::unconfirmed) return answer(false, "has gone back to its own file");
+  pushed_ = Pushed::nothing;
+  std::remove(previous_of(ground_.config_path).c_str());
+  answer(true, "");
+}
+
+void Commands::peer_lost() {
+  if (pushed_ != Pushed::nothing) revert_candidate([](bool, const std::string&) {});
+}
+
 void Commands::revert_candidate(const std::function<void(bool, std::string)>& answer) {
+  if (pushed_ == Pushed::trying) unwanted_ = true;
+  if (pushed_ != Pushed::unconfirmed) return answer(true, "");
+  pushed_ = Pushed::nothing;
   const std::string& path = ground_.config_path;
   if (std::rename(previous_of(path).c_str(), path.c_str()) != 0)
     return answer(false, fmt::format("{}: {}", path, std::strerror(errno)));
@@ -225,6 +250,22 @@ void Commands::revert_candidate(const std::function<void(bool, std::string)>& an
          [answer](const ReloadView& view) {
            answer(view.done, fmt::format("{}", fmt::join(view.errors, "\n")));
          });
+}
+
+std::string Commands::undo_unfinished_push(const std::string& config_path) {
+  const std::string previous = previous_of(config_path), candidate = candidate_of(config_path);
+  std::error_code unknown;
+  if (!std::filesystem::exists(previous, unknown)) return "";
+  const std::string what = "poised ended while the pair's other box pushed a configuration: ";
+  if (const auto pushed = config::file_text(config_path);
+      pushed && write_beside(config_path, candidate, *pushed))
+    if (std::rename(previous.c_str(), config_path.c_str()) == 0)
+      return fmt::format("{}{} is the one before again, and {} what was pushed", what, config_path,
+                         candidate);
+  return fmt::format(
+      "{}{} may be the pushed one and {} the one before; it can't be put right here "
+      "({}): keep the one that is wanted as {}, and remove the other",
+      what, config_path, previous, std::strerror(errno), config_path);
 }
 
 // ---- what operators ask
@@ -269,7 +310,8 @@ void Commands::pair_diff(std::function<void(Result<PairDifference>)> answer) {
 
 void Commands::pair_push(const By& by, std::function<void(Said)> answer) {
   if (auto needed = pair_needed(); !needed) return answer(needed.error());
-  if (pushing_ || ground_.stopping()) return answer(Error{"", "busy with another change"});
+  if (pushing_ || pushed_ != Pushed::nothing || ground_.stopping())
+    return answer(Error{"", "busy with another change"});
   const auto text = config::file_text(ground_.config_path);
   if (!text) return answer(Error{ground_.config_path, "cannot be read"});
   if (text->size() > kPushMax)
@@ -284,16 +326,31 @@ void Commands::pair_push(const By& by, std::function<void(Said)> answer) {
   const auto refused = [](const std::string& node, const std::string& why) {
     return Error{"", fmt::format("nothing changed on either box: {}: {}", node, why)};
   };
-  const auto commit = [this, by, here, there, refused, answer](const std::string& changes) {
+  const auto confirm = [this, by, here, there, answer](std::vector<std::string> said) {
+    ground_.pair.ask("keep", "", [=, this](const Result<std::string>& kept) mutable {
+      if (!kept)
+        return answer(Error{"", fmt::format("{} uses the configuration, and {} did not confirm "
+                                            "that it does ({}): see `poisectl pair diff` when it "
+                                            "is back, and push again",
+                                            here, there, kept.error().text())});
+      record("pair_push", there, "the configuration is the same on both boxes", by);
+      said.push_back("the configuration runs on both boxes");
+      answer(std::move(said));
+    });
+  };
+  const auto commit = [this, by, here, there, refused, confirm,
+                       answer](const std::string& changes) {
     ground_.pair.ask("commit", "", [=, this](const Result<std::string>& committed) {
-      if (!committed) return answer(refused(there, committed.error().text()));
+      if (!committed) {
+        // It may have come to use it and be too late to say so.
+        ground_.pair.ask("revert", "", [](const Result<std::string>&) {});
+        return answer(refused(there, committed.error().text()));
+      }
       reload(false, by, [=, this](const ReloadView& view) {
         if (view.done) {
-          record("pair_push", there, "the configuration is the same on both boxes", by);
           auto said = lines_of(view.changes, here + ": ");
           if (!changes.empty()) said.push_back(there + ": " + changes);
-          said.push_back("the configuration runs on both boxes");
-          return answer(std::move(said));
+          return confirm(std::move(said));
         }
         const std::string why = fmt::format("{}", fmt::join(view.errors, "; "));
         ground_.pair.ask("revert", "", [=](const Result<std::string>& reverted) {

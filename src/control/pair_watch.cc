@@ -267,6 +267,7 @@ void PairWatch::on_link(bool joined, const std::string& trouble) {
     skewed_ = 0;
     for (auto& [id, asked] : std::exchange(asked_, {}))
       asked(Error{"", fmt::format("the link to {} is lost", pair().peer().name)});
+    ground_.link_lost();
   }
 }
 
@@ -302,7 +303,8 @@ void PairWatch::on_event(pair::Event event) {
     return asked.mapped()(answer->good ? Result<std::string>(std::move(answer->text))
                                        : Error{"", std::move(answer->text)});
   }
-  if (auto* request = std::get_if<pair::Request>(&event))
+  // Of a link that is lost by now: its other end has given up.
+  if (auto* request = std::get_if<pair::Request>(&event); request != nullptr && joined_)
     ground_.request(*request, [this, id = request->id](bool good, std::string text) {
       driver_->send(pair::Answer{.id = id, .good = good, .text = std::move(text)});
     });

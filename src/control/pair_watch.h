@@ -46,6 +46,8 @@ class PairWatch {
     /// A request of the peer's; the answer is called once.
     std::function<void(const pair::Request&, std::function<void(bool good, std::string text)>)>
         request;
+    /// What was asked by then and is not answered never will be.
+    std::function<void()> link_lost;
     /// role() is another one now.
     std::function<void()> role_changed;
   };

@@ -120,33 +120,44 @@ class Poised:
         try:
             # World-readable: a config may be read again after the user was changed.
             os.chmod(self._directory.name, 0o755)
-            self.config_path = path = pathlib.Path(self._directory.name, "poise.json")
+            self.config_path = pathlib.Path(self._directory.name, "poise.json")
             # The usual places are taken by whatever else runs on this machine.
             self.config.setdefault("admin", {"socket": "off", "http": "off"})
             self.rewrite(self.config)
-            environment = dict(os.environ)
-            # Operators' decisions of one test are no other's.
-            environment.setdefault("STATE_DIRECTORY", self._state or self._directory.name)
-            environment.setdefault("ASAN_OPTIONS", "exitcode=99:detect_leaks=1")
-            environment.setdefault("TSAN_OPTIONS", "exitcode=99:second_deadlock_stack=1")
-            environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
-            self.process = processes.start(
-                [*self._wrap, str(BIN / "poised"), *self._arguments, "-c", str(path)],
-                preexec_fn=self._limit if self._nofile else None,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env=environment,
-            )
-            self._reader = threading.Thread(target=self._read, daemon=True)
-            self._reader.start()
-            if self._wait_ready:
-                self.wait_for_event("ready", within=_READY_S)
+            self._launch()
         except BaseException:
             self._cleanup()
             raise
         return self
+
+    def _launch(self):
+        environment = dict(os.environ)
+        # Operators' decisions of one test are no other's.
+        environment.setdefault("STATE_DIRECTORY", self._state or self._directory.name)
+        environment.setdefault("ASAN_OPTIONS", "exitcode=99:detect_leaks=1")
+        environment.setdefault("TSAN_OPTIONS", "exitcode=99:second_deadlock_stack=1")
+        environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
+        self.process = processes.start(
+            [*self._wrap, str(BIN / "poised"), *self._arguments, "-c", str(self.config_path)],
+            preexec_fn=self._limit if self._nofile else None,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if self._wait_ready:
+            self.wait_for_event("ready", within=_READY_S)
+
+    def start_again(self):
+        """After its end: the same command and the files as they are now; a log of its own."""
+        processes.kill_group(self.process)
+        self._reader.join(5)
+        self.process.stderr.close()
+        self.lines, self._stopped, self._reading = [], False, True
+        self._launch()
 
     def __exit__(self, kind, *_):
         try:
