@@ -25,7 +25,8 @@ constexpr milliseconds kAnswer{20'000};
 constexpr milliseconds kBothMasters{3000};
 /// A pool that only the peer reaches moves the addresses after so long, and not again so soon.
 constexpr milliseconds kBlind{45'000}, kBlindAgain{600'000};
-constexpr milliseconds kHint{10'000};
+/// Three probes of a server that does not answer at all, by their default timeouts, and some more.
+constexpr milliseconds kHint{60'000};
 constexpr milliseconds kLag{5000};
 constexpr std::int64_t kSkewMs = 2000;
 
@@ -233,21 +234,45 @@ void PairWatch::close_sessions_of(const std::string& instance, std::uint64_t tur
 }
 
 /// What the box that had the addresses last said of servers is younger than our own seldom probes.
+/// But not of a pool of which it reached nobody: that may be why the addresses came here.
 void PairWatch::hint_at_promotion() {
+  const auto up_there = [this](const BackendStatus& each) {
+    const auto said = peer_verdicts_.find(each.path());
+    return said == peer_verdicts_.end() || said->second;
+  };
+  std::set<std::string> reached;
+  for (const BackendStatus& each : std::as_const(ground_.world).backends().all())
+    if (each.configured && is_up(each) && up_there(each)) reached.insert(each.pool_name);
   bool any = false;
   for (BackendStatus& each : ground_.world.backends().all()) {
     if (!each.configured) continue;
     ground_.health.monitor().probe_soon(each.id);
-    const auto said = peer_verdicts_.find(each.path());
-    if (said == peer_verdicts_.end() || said->second || !is_up(each)) continue;
+    if (up_there(each) || !is_up(each) || !reached.contains(each.pool_name)) continue;
     each.hinted_down = any = true;
   }
   if (!any) return;
   ground_.publish();
-  ground_.loop.after(kHint, [this] {
-    for (BackendStatus& each : ground_.world.backends().all()) each.hinted_down = false;
-    ground_.publish();
-  });
+  end_hints(std::chrono::system_clock::now(), Clock::now() + kHint);
+}
+
+/// Our own word takes a hint's place: a verdict (HealthWatch::on_health), or a good probe begun
+/// since.
+void PairWatch::end_hints(WallTime promoted, Clock::time_point deadline) {
+  bool ended = false, left = false;
+  for (BackendStatus& each : ground_.world.backends().all()) {
+    if (!each.hinted_down) continue;
+    const auto seen = ground_.health.monitor().last(each.id);
+    const bool good =
+        seen && seen->outcome == ProbeOutcome::good && seen->at - seen->took >= promoted;
+    if (good || Clock::now() >= deadline) {
+      each.hinted_down = false;
+      ended = true;
+    } else {
+      left = true;
+    }
+  }
+  if (ended) ground_.publish();
+  if (left) ground_.loop.after(kTick, [=, this] { end_hints(promoted, deadline); });
 }
 
 // ---- the link

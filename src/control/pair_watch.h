@@ -99,6 +99,7 @@ class PairWatch {
   void on_sticky(const pair::StickyBatch& batch);
   void on_verdict(const pair::Verdict& verdict);
   void hint_at_promotion();
+  void end_hints(WallTime promoted, Clock::time_point deadline);
   void tick();
   void tell();
   bool tell_sticky();

@@ -9,50 +9,10 @@ import time
 import unittest
 
 import processes
-from pair_lab import SOURCES, HeldSession, Lab, Watch
-
-# Adverts of 200 ms: the passive box takes over after three silences and a little. The limit is for a busy machine;
-# what was seen is printed.
-LIMIT = 4.0
+from pair_lab import HeldSession, PairTest
 
 
-class Pair(unittest.TestCase):
-    """Both boxes up and in sync, lb1 active, a drain and stickiness known to both."""
-
-    advert = "200ms"
-
-    def setUp(self):
-        self.lab = self.enterContext(Lab(advert=self.advert))
-        self.one, self.two = self.lab.start_both(self.enterContext)
-        self.sources = SOURCES[:6]
-        self.landed = self.lab.servers_of(self.sources)
-        self.one.done("drain", "mx/mx3", "--reason", "new kernel")
-        processes.wait_until(lambda: self.two.backend("mx3")["admin"] != "enabled", what="the drain is known to lb2")
-        processes.wait_until(lambda: len(self.two.json("show", "sticky")["entries"]) >= len(self.sources),
-                             what="the sticky table is known to lb2")
-        self.watch = Watch(self.lab)
-        self.addCleanup(processes.stop, self.watch.process)
-        processes.wait_until(lambda: len(self.watch.attempts()) > 3, what="the watcher")
-
-    def fails(self, what, fail, limit=LIMIT):
-        """`fail()` on lb1: lb2 has the address, sessions work, and know where they were."""
-        begin = time.monotonic()
-        fail()
-        self.moves(what, begin, limit)
-
-    def moves(self, what, begin, limit=LIMIT):
-        processes.wait_until(lambda: self.lab.has_address("lb2"), within=20, what="lb2 has the address")
-        time.sleep(1.5)
-        outage = self.watch.outage_since(begin)
-        print(f"FIGURE {what}: new sessions after {outage:.2f} s", flush=True)
-        self.assertLess(outage, limit)
-        for source, server in self.lab.servers_of(self.sources).items():
-            if self.landed[source] != "mx3":
-                self.assertEqual(server, self.landed[source], f"{source} stays on its server")
-            self.assertNotEqual(server, "mx3", "drained stays drained")
-
-
-class DefaultAdverts(Pair):
+class DefaultAdverts(PairTest):
     """One advert a second, as it is when nothing is said."""
 
     advert = "1s"
@@ -65,7 +25,7 @@ class DefaultAdverts(Pair):
         self.fails("daemon frozen, adverts of 1 s", lambda: os.kill(self.one.pid, signal.SIGSTOP), limit=10)
 
 
-class Failover(Pair):
+class Failover(PairTest):
     def test_daemon_killed(self):
         """SIGKILL; then it is started again and the address stays where it is."""
         self.fails("daemon killed", self.one.process.kill)

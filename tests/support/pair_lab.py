@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import unittest
 
 import poised
 import processes
@@ -21,6 +22,10 @@ SERVERS = {"mx1": "10.77.0.5", "mx2": "10.77.0.6", "mx3": "10.77.0.7"}
 CLIENT = "10.77.0.4"
 # More addresses of the client, for stickiness by source.
 SOURCES = [f"10.77.0.{number}" for number in range(40, 60)]
+
+# Adverts of 200 ms: the passive box takes over after three silences and a little. The limit is for a busy machine;
+# what was seen is printed.
+OUTAGE_MAX_S = 4.0
 
 # Connects again and again; a line for each attempt: when it began, what it read or why not.
 _WATCH = """
@@ -274,9 +279,10 @@ class Lab:
         """Both boxes up and in sync, keepalived on both, lb1 active. `enter`: a test's enterContext."""
         one, two = enter(self.box("lb1")), enter(self.box("lb2"))
         processes.wait_until(lambda: one.in_sync() and two.in_sync(), within=30, what="in sync")
+        # One after the other: who begins to listen later may on a busy machine be the one who hears nobody.
         self.start_keepalived("lb1")
-        self.start_keepalived("lb2")
         self.wait_for_holder("lb1")
+        self.start_keepalived("lb2")
         processes.wait_until(lambda: two.pair()["peer_role"] == "master", what="lb2 hears of it")
         processes.wait_until(lambda: two.pair()["role"] == "backup", what="lb2 is backup")
         return one, two
@@ -332,3 +338,40 @@ class Lab:
             said = processes.wait_until(lambda: self.session(source), what=f"a session from {source}")
             landed[source] = next((n for n in SERVERS if n in said), said)
         return landed
+
+
+class PairTest(unittest.TestCase):
+    """Both boxes up and in sync, lb1 active, a drain and stickiness known to both."""
+
+    advert = "200ms"
+    edit = None  # as Lab's
+
+    def setUp(self):
+        self.lab = self.enterContext(Lab(advert=self.advert, edit=self.edit))
+        self.one, self.two = self.lab.start_both(self.enterContext)
+        self.sources = SOURCES[:6]
+        self.landed = self.lab.servers_of(self.sources)
+        self.one.done("drain", "mx/mx3", "--reason", "new kernel")
+        processes.wait_until(lambda: self.two.backend("mx3")["admin"] != "enabled", what="the drain is known to lb2")
+        processes.wait_until(lambda: len(self.two.json("show", "sticky")["entries"]) >= len(self.sources),
+                             what="the sticky table is known to lb2")
+        self.watch = Watch(self.lab)
+        self.addCleanup(processes.stop, self.watch.process)
+        processes.wait_until(lambda: len(self.watch.attempts()) > 3, what="the watcher")
+
+    def fails(self, what, fail, limit=OUTAGE_MAX_S):
+        """`fail()` on lb1: lb2 has the address, sessions work, and know where they were."""
+        begin = time.monotonic()
+        fail()
+        self.moves(what, begin, limit)
+
+    def moves(self, what, begin, limit=OUTAGE_MAX_S):
+        processes.wait_until(lambda: self.lab.has_address("lb2"), within=20, what="lb2 has the address")
+        time.sleep(1.5)
+        outage = self.watch.outage_since(begin)
+        print(f"FIGURE {what}: new sessions after {outage:.2f} s", flush=True)
+        self.assertLess(outage, limit)
+        for source, server in self.lab.servers_of(self.sources).items():
+            if self.landed[source] != "mx3":
+                self.assertEqual(server, self.landed[source], f"{source} stays on its server")
+            self.assertNotEqual(server, "mx3", "drained stays drained")
