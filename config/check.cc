@@ -508,7 +508,7 @@ class Checker {
       error("/pair/nodes/1/address", "both nodes have this address");
     if (first.address && first.address.family != second.address.family)
       error("/pair/nodes/1/address", "one node has an IPv4 address, the other an IPv6 address");
-    else if (first.vrrp_address.family != second.vrrp_address.family)
+    else if (families_of(first) != families_of(second))
       error("/pair/nodes/1/vrrp_address", "not of the family of the first node's");
     if (first.priority == second.priority)
       error("/pair/nodes/1/priority",
@@ -516,6 +516,12 @@ class Checker {
     for (const auto& [name, value] : pair.nodes[0].variables) same_variable(name, 1);
     for (const auto& [name, value] : pair.nodes[1].variables) same_variable(name, 0);
     for (std::size_t i = 0; i < pair.vrrp.size(); ++i) check_vrrp(pair, i);
+  }
+
+  static std::set<std::uint8_t> families_of(const PairNode& node) {
+    std::set<std::uint8_t> families;
+    for (const Address& each : node.vrrp_addresses) families.insert(each.family);
+    return families;
   }
 
   void same_variable(const std::string& name, std::size_t node) {
@@ -540,9 +546,10 @@ class Checker {
     for (std::size_t i = 0; i < vrrp.virtual_addresses.size(); ++i) {
       const Address& address = vrrp.virtual_addresses[i].address;
       const std::string pointer = fmt::format("{}/virtual_addresses/{}", at, i);
-      family = family || address.family == pair.self().vrrp_address.family;
+      family = family || pair.self().vrrp_address(address.family) != nullptr;
       for (const PairNode& node : pair.nodes)
-        if (without_port(node.address) == address || node.vrrp_address == address)
+        if (without_port(node.address) == address ||
+            std::count(node.vrrp_addresses.begin(), node.vrrp_addresses.end(), address) != 0)
           error(pointer,
                 fmt::format("{} is the address of node {}: a virtual address is nobody's own",
                             address.ip_text(), quote(node.name)));
@@ -553,8 +560,9 @@ class Checker {
     }
     if (!family)
       error(at + "/virtual_addresses",
-            fmt::format("none is of the family of the nodes' \"vrrp_address\" ({})",
-                        pair.self().vrrp_address.ip_text()));
+            fmt::format("none is of the family of the nodes' \"vrrp_address\" ({}); it may be a "
+                        "list of two, one of each family",
+                        pair.self().vrrp_addresses.front().ip_text()));
   }
 
   const Config& config_;

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <vector>
 
 namespace poise::config {
 namespace {
@@ -11,11 +13,22 @@ namespace {
 constexpr std::size_t kNamedMax = 20;
 
 std::string instance(const Pair& pair, const Vrrp& vrrp) {
+  // VRRP is spoken in the family of the first of the box's addresses of which it has something to
+  // say.
+  const auto speaks = [&vrrp](const Address& own) {
+    return std::any_of(
+        vrrp.virtual_addresses.begin(), vrrp.virtual_addresses.end(),
+        [&own](const VirtualAddress& each) { return each.address.family == own.family; });
+  };
+  const std::vector<Address>& candidates = pair.self().vrrp_addresses;
+  const auto found = std::find_if(candidates.begin(), candidates.end(), speaks);
+  const Address& own = found != candidates.end() ? *found : candidates.front();
+  const Address& peer = *pair.peer().vrrp_address(own.family);
   std::string named, along;
   std::size_t count = 0;
   for (const VirtualAddress& each : vrrp.virtual_addresses) {
-    const bool own_family = each.address.family == pair.self().vrrp_address.family;
-    (own_family && count++ < kNamedMax ? named : along) += fmt::format("    {}\n", each.text());
+    (each.address.family == own.family && count++ < kNamedMax ? named : along) +=
+        fmt::format("    {}\n", each.text());
   }
   std::string text = fmt::format(
       "\nvrrp_instance {} {{\n"
@@ -29,8 +42,8 @@ std::string instance(const Pair& pair, const Vrrp& vrrp) {
       "  unicast_peer {{\n    {}\n  }}\n"
       "  virtual_ipaddress {{\n{}  }}\n",
       vrrp.name, vrrp.preempt ? "" : "  nopreempt\n", vrrp.interface, vrrp.router_id,
-      pair.self().priority, static_cast<double>(vrrp.advert_interval.count()) / 1000,
-      pair.self().vrrp_address.ip_text(), pair.peer().vrrp_address.ip_text(), named);
+      pair.self().priority, static_cast<double>(vrrp.advert_interval.count()) / 1000, own.ip_text(),
+      peer.ip_text(), named);
   if (!along.empty()) text += fmt::format("  virtual_ipaddress_excluded {{\n{}  }}\n", along);
   return text + "  track_file {\n    poise\n  }\n  track_script {\n    poised\n  }\n}\n";
 }

@@ -65,9 +65,9 @@ void settle(Config& config) {
     for (std::size_t i = 0; i < config.pair->nodes.size(); ++i) {
       PairNode& node = config.pair->nodes[i];
       if (node.priority == 0) node.priority = i == 0 ? 150 : 100;
-      if (node.vrrp_address) continue;
-      node.vrrp_address = node.address;
-      node.vrrp_address.port = 0;
+      if (!node.vrrp_addresses.empty()) continue;
+      node.vrrp_addresses.push_back(node.address);
+      node.vrrp_addresses.back().port = 0;
     }
   }
   for (Service& service : config.services) {

@@ -39,20 +39,40 @@ Key<PairNode> node_address_key() {
 
 Key<PairNode> vrrp_address_key() {
   Key<PairNode> key = make_key<PairNode>(
-      "vrrp_address", {{"type", "string"}},
-      "the address that VRRP is spoken from, on the interface that gets the virtual addresses; "
-      "absent: that of \"address\"");
+      "vrrp_address",
+      {{"anyOf", Json::array({Json{{"type", "string"}}, Json{{"type", "array"},
+                                                             {"minItems", 1},
+                                                             {"maxItems", 2},
+                                                             {"items", {{"type", "string"}}}}})}},
+      "the address that VRRP is spoken from, on the interface that gets the virtual addresses, or "
+      "a list of two, one of each family; absent: that of \"address\"");
   key.read = [](Reader& reader, const Node& node, PairNode& out) {
-    const auto value = read_string(reader, node, "an address");
-    if (!value || value->empty()) return;
-    const auto address = Address::from_ip(*value);
-    if (!address || address->is_any())
-      return reader.error(node,
-                          fmt::format("{}: expected an address, without a port", quote(*value)));
-    out.vrrp_address = *address;
+    const auto add = [&](const Node& item) {
+      const auto value = read_string(reader, item, "an address");
+      if (!value || (value->empty() && &item == &node)) return;
+      const auto address = Address::from_ip(*value);
+      if (!address || address->is_any())
+        return reader.error(item,
+                            fmt::format("{}: expected an address, without a port", quote(*value)));
+      if (out.vrrp_address(address->family) != nullptr)
+        return reader.error(item, fmt::format("{}: a second address of that family; VRRP is spoken "
+                                              "from one",
+                                              quote(*value)));
+      out.vrrp_addresses.push_back(*address);
+    };
+    if (node.kind != Node::Kind::array) return add(node);
+    if (!expect_list(reader, node, "", 2)) return;
+    if (node.items.empty())
+      return reader.error(node, "the list is empty; without the key it is that of \"address\"");
+    for (std::size_t i = 0; i < node.items.size() && i < 2; ++i) {
+      Reader::Scope scope(reader, i);
+      add(node.items[i]);
+    }
   };
-  key.print = [](const Printer&, const PairNode& node) {
-    return Json(node.vrrp_address.ip_text());
+  key.print = [](const Printer&, const PairNode& node) -> Json {
+    Json list = Json::array();
+    for (const Address& address : node.vrrp_addresses) list.push_back(address.ip_text());
+    return list.size() == 1 ? list[0] : list;
   };
   return std::move(key).initially("");
 }

@@ -279,11 +279,17 @@ struct Vrrp {
 /// One box of a pair: what differs between the two; the rest of the file is the same on both.
 struct PairNode {
   std::string name;
-  Address address;       ///< of the link between the two
-  Address vrrp_address;  ///< that VRRP is spoken from; port 0
+  Address address;                      ///< of the link between the two
+  std::vector<Address> vrrp_addresses;  ///< that VRRP is spoken from, one a family; ports 0
   unsigned priority = 0;
   std::map<std::string, std::string> variables;  ///< what ${name} stands for in the file
 
+  /// Of that family; null: none.
+  [[nodiscard]] const Address* vrrp_address(std::uint8_t family) const {
+    for (const Address& each : vrrp_addresses)
+      if (each.family == family) return &each;
+    return nullptr;
+  }
   bool operator==(const PairNode&) const = default;
 };
 

@@ -56,7 +56,7 @@ TEST(PairConfig, is_one_file_for_both_boxes) {
   EXPECT_EQ(two.pair->peer().name, "lb1");
   EXPECT_EQ(one.pair->self().priority, 150u);
   EXPECT_EQ(two.pair->self().priority, 100u);
-  EXPECT_EQ(one.pair->self().vrrp_address.text(), "192.0.2.2:0");
+  EXPECT_EQ(one.pair->self().vrrp_addresses.at(0).text(), "192.0.2.2:0");
   EXPECT_EQ(one.pools[0].source_address.addresses[0].ip_text(), "10.0.0.2");
   EXPECT_EQ(two.pools[0].source_address.addresses[0].ip_text(), "10.0.0.3");
 }
@@ -146,7 +146,19 @@ TEST(PairConfig, mistakes_are_said) {
            {file(kNodes, R"([{"name": "mail", "interface": "eth0", "router_id": 51,
               "virtual_addresses": ["2001:db8::10/64"]}])"),
             "/pair/vrrp/0/virtual_addresses: none is of the family of the nodes' \"vrrp_address\" "
-            "(192.0.2.2)"},
+            "(192.0.2.2); it may be a list of two, one of each family"},
+           {nodes(R"({"name": "lb1", "address": "192.0.2.2:9848",
+              "vrrp_address": ["192.0.2.2", "192.0.2.4"]})",
+                  lb2),
+            "/pair/nodes/0/vrrp_address/1: \"192.0.2.4\": a second address of that family; VRRP is "
+            "spoken from one"},
+           {nodes(R"({"name": "lb1", "address": "192.0.2.2:9848",
+              "vrrp_address": ["192.0.2.2", "2001:db8::2"]})",
+                  lb2),
+            "/pair/nodes/1/vrrp_address: not of the family of the first node's"},
+           {nodes(R"({"name": "lb1", "address": "192.0.2.2:9848", "vrrp_address": []})", lb2),
+            "/pair/nodes/0/vrrp_address: the list is empty; without the key it is that of "
+            "\"address\""},
            {file(kNodes, R"([{"name": "mail", "interface": "eth0 x", "router_id": 256,
               "virtual_addresses": ["192.0.2.10/24"]}])"),
             "/pair/vrrp/0/router_id: 256 is not in 1..255"},
@@ -188,6 +200,28 @@ TEST(Keepalived, has_what_the_pair_says) {
   EXPECT_THAT(one, Not(HasSubstr("vrrp_sync_group")));
   EXPECT_THAT(keepalived_config(*load(file(), "lb2").config, "poise", "/usr/bin/poisectl"),
               HasSubstr("priority 100\n"));
+}
+
+TEST(Keepalived, speaks_the_family_of_an_instance) {
+  const std::string text = file(R"([
+    {"name": "lb1", "address": "192.0.2.2:9848", "vrrp_address": ["192.0.2.2", "2001:db8::2"],
+     "variables": {"inside": "10.0.0.2"}},
+    {"name": "lb2", "address": "192.0.2.3:9848", "vrrp_address": ["2001:db8::3", "192.0.2.3"],
+     "variables": {"inside": "10.0.0.3"}}])",
+                                R"([
+    {"name": "six", "interface": "eth0", "router_id": 52, "virtual_addresses": ["2001:db8::10/64"]},
+    {"name": "both", "interface": "eth0", "router_id": 51,
+     "virtual_addresses": ["2001:db8::11/64", "192.0.2.10/24"]}])");
+  ASSERT_THAT(complaints(text), IsEmpty());
+  const Config config = *load(text).config;
+  EXPECT_EQ(*load(print_config(config)).config, config);
+  const std::string said = keepalived_config(config, "poise", "/usr/bin/poisectl");
+  EXPECT_THAT(said,
+              HasSubstr("  unicast_src_ip 2001:db8::2\n  unicast_peer {\n    2001:db8::3\n  }\n"
+                        "  virtual_ipaddress {\n    2001:db8::10/64\n  }\n  track_file"));
+  EXPECT_THAT(said, HasSubstr("  unicast_src_ip 192.0.2.2\n  unicast_peer {\n    192.0.2.3\n  }\n"
+                              "  virtual_ipaddress {\n    192.0.2.10/24\n  }\n"
+                              "  virtual_ipaddress_excluded {\n    2001:db8::11/64\n  }\n"));
 }
 
 TEST(Keepalived, moves_all_instances_together) {
