@@ -281,16 +281,19 @@ class Lab:
         processes.wait_until(lambda: one.in_sync() and two.in_sync(), within=30, what="in sync")
         # One after the other: who begins to listen later may on a busy machine be the one who hears nobody.
         self.start_keepalived("lb1")
-        self.wait_for_holder("lb1")
+        self.wait_for_holder("lb1", within=60)
         self.start_keepalived("lb2")
-        processes.wait_until(lambda: two.pair()["peer_role"] == "master", what="lb2 hears of it")
-        processes.wait_until(lambda: two.pair()["role"] == "backup", what="lb2 is backup")
+        processes.wait_until(lambda: two.pair()["peer_role"] == "master", within=20, what="lb2 hears of it")
+        processes.wait_until(lambda: two.pair()["role"] == "backup", within=20, what="lb2 is backup")
         return one, two
+
+    def keepalived_file(self, box):
+        return box.done("vrrp-config", "-c", str(box.config_path))
 
     def start_keepalived(self, name):
         box = self.boxes[name]
         path = self.folder / f"{name}-keepalived.conf"
-        path.write_text(box.done("vrrp-config", "-c", str(box.config_path)))
+        path.write_text(self.keepalived_file(box))
         path.chmod(0o644)
         check = subprocess.run([*self.inside(name), "keepalived", "-t", "-f", str(path)], capture_output=True,
                                text=True, check=False)
