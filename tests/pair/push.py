@@ -45,6 +45,7 @@ class Push(unittest.TestCase):
             self.two = self.enterContext(self.lab.box("lb2"))
         self.synced()
         self.before = self.two.config_path.read_text()
+        self.two.config_path.chmod(0o640)
 
     def synced(self):
         processes.wait_until(lambda: self.one.in_sync() and self.two.in_sync(), within=30, what="in sync")
@@ -67,6 +68,7 @@ class Push(unittest.TestCase):
         """Both run what they ran, the peer has its file, and can be pushed to again."""
         self.assertEqual(self.weights(), [3, 3])
         self.assertEqual(self.two.config_path.read_text(), self.before)
+        self.assertEqual(self.two.config_path.stat().st_mode & 0o777, 0o640, "readable by whom it was")
         self.assertEqual(self.one.config_path.read_text(), self.pushed, "it is the operator's")
         folder = self.two.config_path.parent
         self.assertFalse((folder / "poise.json.before-push").exists())
